@@ -1,0 +1,1838 @@
+/*
+ * tcpbridge - join two TCP clients that can both only dial out
+ *
+ * SPDX-License-Identifier: ISC (the text is in README.md)
+ * Copyright (c) 2026 the tcpbridge contributors
+ *
+ * There are two sides, A and B; what is done to one is done to the other by
+ * the same lines, with the side as an index.
+ *
+ *	client of A --recv--> ring of A --send--> client of B	(A->B)
+ *	client of A <--send-- ring of B <--recv-- client of B	(B->A)
+ *
+ * A slot is the place for a side's one client: free, or taken by one that
+ * is connected, half-closed (-e) or lost.  A flow is one direction, the
+ * ring of bytes that wait and what was counted; its index is the side that
+ * the bytes come from.  When a client goes, its slot becomes free, and
+ * nothing else changes; whoever comes next goes on where it left.  The
+ * invariant, for each flow and at every moment:
+ *
+ *	received = sent + dropped + held (what is used of the ring)
+ *
+ * One turn of the loop: what is due by the clock is done and lost clients
+ * are closed; descriptor sets are built from predicates over the state
+ * alone; pselect() waits; bytes are received, then sent; clients accepted.
+ * Where a client fails it is only marked as lost.
+ */
+
+/* POSIX, and what lies beyond it where a system would hide that. */
+#define _POSIX_C_SOURCE 200809L
+#define _DEFAULT_SOURCE
+#define _DARWIN_C_SOURCE
+#define _NETBSD_SOURCE
+#define __BSD_VISIBLE 1
+#define __EXTENSIONS__
+
+#include <sys/ioctl.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <arpa/inet.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <netdb.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+/* ---- Limits ---------------------------------------------------------- */
+
+#define VERSION "1.0"
+
+#ifndef BUFFER_MAX
+#define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
+#endif
+
+enum {
+	HIGH_WATER = 262144,	/* held while the receiver lives, bytes */
+	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
+	READ_SMALL = 4096,	/* reads up to this are kept or lost whole */
+	DRAIN_MAX = 4194304,	/* read from a client about to go, bytes */
+	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
+	LISTENERS = 32,		/* addresses of both sides and metrics */
+	NETS = 16,		/* networks a side (-A, -B) */
+	SCRAPES = 4,		/* metrics clients at a time (-m) */
+	REQUEST_MAX = 2048,	/* bytes in a metrics request */
+	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
+	ROW_SIZE = 80,		/* more than a row of the trace, bytes */
+	TEXT_SIZE = 8192	/* bytes in what is said at once */
+};
+
+#define MSEC INT64_C(1000)	/* times are in microseconds */
+#define SECOND INT64_C(1000000)
+#define NEVER INT64_MAX
+#define SECONDS_MAX 1000000000	/* in an argument; 31 years */
+#define STOP_TIME (2 * SECOND)	/* for held bytes when stopping */
+#define SCRAPE_TIME (2 * SECOND)	/* for a metrics client, in all */
+#define LATE (100 * MSEC)	/* a wait so much too long is a pause */
+#define U64 "%" PRIu64
+
+#ifndef PIPE_BUF	/* what a pipe that is ready takes at once */
+#define PIPE_BUF _POSIX_PIPE_BUF
+#endif
+
+/* ---- Types and state ------------------------------------------------- */
+
+enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
+enum reason { NOT_LOST, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED,
+    REASONS };
+enum drop { OVERFLOW, EXPIRED };
+enum refusal { DENIED, BUSY, LIMIT, REFUSALS };
+
+/* A queue of bytes in a circle. */
+struct ring {
+	size_t capacity;	/* usable bytes, 1 to BUFFER_MAX */
+	size_t start;		/* offset of the oldest byte, < capacity */
+	size_t used;		/* bytes held, <= capacity */
+	unsigned char bytes[BUFFER_MAX];
+};
+
+/* One direction; the index is the side that the bytes come from. */
+struct flow {
+	struct ring ring;	/* bytes received and not yet sent */
+	uint64_t received;	/* bytes taken from the sender */
+	uint64_t sent;		/* bytes the receiver's socket accepted */
+	uint64_t dropped;	/* bytes not held for want of room or time */
+	uint64_t drops;		/* reads dropped, and expiries */
+	uint64_t unacked;	/* sent, but unacknowledged at a disconnect */
+	uint64_t unsaid;	/* dropped bytes that no log line told yet */
+	int64_t drop_time;	/* when the last drop was */
+	int64_t drop_said;	/* when it was last logged */
+	int dropping;		/* a run of drops is on */
+	uint64_t rate_sent;	/* sent, when the rate was last made */
+	double rate;		/* bytes a second, for the live line (-t) */
+};
+
+/* The place for the one client of a side. */
+struct slot {
+	int fd;			/* its socket; -1 if the slot is free */
+	enum reason lost;	/* why it goes; NOT_LOST while it stays */
+	const char *cause;	/* with TIMEOUT: idle, write, keepalive */
+	int error;		/* with FAILED: errno */
+	int half_closed;	/* EOF was read; -e keeps it for sending */
+	int shut;		/* stopping: nothing more is sent to it */
+	int read_watched;	/* was in the read set of the last wait */
+	int write_watched;	/* was in the write set of the last wait */
+	uint64_t session;	/* number of the connection, from 1 */
+	uint64_t received;	/* bytes of this connection */
+	uint64_t sent;		/* bytes of this connection */
+	int64_t since;		/* when it was accepted */
+	int64_t heard;		/* when it last sent, or was not read */
+	int64_t progress;	/* when it last took a byte, or none waited */
+	int64_t sampled;	/* when unacked was asked for */
+	int64_t unacked;	/* as sampled, bytes; NEVER when not yet */
+	int64_t ended;		/* when EOF was read */
+	char peer[ADDRESS_SIZE];
+};
+
+/* What stays of a side while clients come and go. */
+struct side {
+	uint64_t connects;	/* clients that took the slot */
+	uint64_t disconnects[REASONS];
+	uint64_t refused[REFUSALS];
+	uint64_t refused_unsaid; /* newcomers, since the last refuse line */
+	int64_t refused_next;	/* when the next one may be logged */
+	int64_t left;		/* when the last client left; the start */
+};
+
+/* A network that -A or -B lets in. */
+struct net {
+	size_t bits;		/* that have to agree, 0 to 128 */
+	unsigned char bytes[16]; /* IPv6, or v4-mapped (RFC 4291) */
+};
+
+/* Where to listen. */
+struct place {
+	char host[256];		/* empty for every interface */
+	int port;		/* 0 lets the system choose; -1: nowhere */
+};
+
+/* A socket that clients dial. */
+struct listener {
+	int fd;
+	int service;		/* SIDE_A, SIDE_B or METRICS */
+	int failing;		/* the last accept() lacked a resource */
+	int64_t rest_until;	/* not asked before this */
+	char address[ADDRESS_SIZE];
+};
+
+/* A client of the metrics port. */
+struct scrape {
+	int fd;			/* -1 when free */
+	int answered;		/* what still comes is thrown away */
+	int64_t deadline;	/* when it is closed at the latest */
+	size_t used;		/* bytes of the request so far */
+	char request[REQUEST_MAX];
+};
+
+static struct {
+	int family;			/* -4, -6; else AF_UNSPEC */
+	int level;			/* -q, -v: LOG_..., logged up to it */
+	int lossless, syslog, trace;	/* -l, -s, -x */
+	const char *name;		/* -n; empty if none */
+	size_t capacity;		/* -b, bytes */
+	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
+	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
+	struct net nets[SIDES][NETS];	/* -A, -B */
+	int net_count[SIDES];		/* 0 lets everyone in */
+	struct place places[SERVICES];	/* operands, -m */
+} conf = {
+	.level = LOG_INFO, .name = "", .capacity = BUFFER_MAX,
+	.grace = SECOND / 10, .keepalive = 30 * SECOND, .hold = NEVER,
+	.idle = NEVER, .period = NEVER, .stall = 10 * SECOND,
+	.places = { { "", 1024 }, { "", 1025 }, { "", -1 } }
+};
+
+static struct flow flows[SIDES];
+static struct slot slots[SIDES];
+static struct side sides[SIDES];
+static struct listener listeners[LISTENERS];
+static int listener_count;
+static struct scrape scrapes[SCRAPES];
+static int fd_top;		/* highest descriptor the loop ever watched */
+static unsigned char scratch[READ_SMALL]; /* a read that may be dropped */
+static char page[TEXT_SIZE];	/* what is about to be said */
+static size_t page_used;	/* characters of it */
+static int64_t now;		/* CLOCK_MONOTONIC, read once a turn */
+static uint64_t start_time;	/* CLOCK_REALTIME at start, seconds */
+static int64_t stop_time;	/* when stopping is over; NEVER if not begun */
+static int64_t totals_due;	/* when -t is next due, or NEVER */
+static uint64_t sessions;	/* connections so far */
+static uint64_t log_lost;	/* lines that could not be written */
+static uint64_t log_unsaid;	/* of these, not told yet */
+static int live, live_shown;	/* -t keeps a line in place; it stands */
+static sigset_t wait_mask;	/* signals blocked while pselect waits */
+static volatile sig_atomic_t stop_signal, stop_count;
+static volatile sig_atomic_t totals_asked, continued;
+
+static const char *const service_names[] = { "A", "B", "metrics" };
+static const char *const flow_names[] = { "A->B", "B->A" };
+static const char *const reason_names[] = { "none", "eof", "reset",
+    "timeout", "replaced", "shutdown", "error" };
+static const char *const drop_names[] = { "overflow", "expired" };
+static const char *const refusal_names[] = { "denied", "busy", "limit" };
+
+/* ---- Messages -------------------------------------------------------- */
+
+/* Adds to the page; what does not fit is cut. */
+static void
+page_add(const char *format, ...)
+{
+	size_t room = sizeof page - page_used;
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(page + page_used, room, format, args);
+	va_end(args);
+	if (n > 0)
+		page_used += (size_t)n < room ? (size_t)n : room - 1;
+}
+
+/*
+ * Adds the name as a pair, quoted if asked or where that is needed; logfmt
+ * and Prometheus labels escape alike.
+ */
+static void
+page_add_name(int quote)
+{
+	const char *c = conf.name, *mark = quote || c[strcspn(c, " \"=\\")] ?
+	    "\"" : "";
+
+	page_add("name=%s", mark);
+	for (; *c != '\0'; c++)
+		page_add(*c == '"' || *c == '\\' ? "\\%c" : "%c",
+		    (unsigned char)*c < ' ' || *c == 127 ? '?' : *c);
+	page_add("%s", mark);
+}
+
+/* Adds the time of day as 2026-01-31T12:00:00.123Z. */
+static void
+page_add_time(void)
+{
+	struct timespec wall;
+	struct tm utc;
+	char stamp[32] = "";
+
+	clock_gettime(CLOCK_REALTIME, &wall);
+	if (gmtime_r(&wall.tv_sec, &utc) != NULL)
+		strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &utc);
+	page_add("%s.%03dZ", stamp, (int)(wall.tv_nsec / 1000000));
+}
+
+/*
+ * Writes the page in one call if the descriptor takes it now, and begins a
+ * new one.  0-2 are shared with others, so they stay blocking and are asked
+ * first: a stopped terminal or a full pipe must not stop the bridge.
+ * Returns 0 if it was not written.
+ */
+static int
+page_write(int fd)
+{
+	struct timeval at_once = { 0, 0 };
+	size_t size = page_used;
+	fd_set set;
+
+	page_used = 0;
+	FD_ZERO(&set);
+	FD_SET(fd, &set);
+	return select(fd + 1, NULL, &set, NULL, &at_once) == 1 &&
+	    write(fd, page, size) == (ssize_t)size;
+}
+
+/*
+ * Logs an event, one line, on standard error or syslog, with a level of
+ * syslog(3); LOG_NOTICE is for what was asked for and told under -q, too.
+ * What can't be written is counted, and told before the next line that can.
+ */
+static void
+log_event(int level, const char *event, const char *format, ...)
+{
+	const char *name = level == LOG_WARNING ? "warn" :
+	    level == LOG_DEBUG ? "debug" : "info";
+	uint64_t unsaid = log_unsaid;
+	char rest[1024];
+	va_list args;
+
+	if (level > conf.level)
+		return;
+	log_unsaid = 0;		/* so that this goes one deep only */
+	if (unsaid > 0)
+		log_event(LOG_WARNING, "log_lost", "lines=" U64, unsaid);
+	if (log_unsaid > 0)
+		log_unsaid = unsaid;
+	va_start(args, format);
+	vsnprintf(rest, sizeof rest, format, args);
+	va_end(args);
+	page_used = 0;
+	if (!conf.syslog) {
+		/* The live line makes way; the loop draws it again. */
+		page_add(live_shown ? "\r\033[Ktime=" : "time=");
+		page_add_time();
+		page_add(" level=%s ", name);
+	}
+	if (conf.name[0] != '\0')
+		page_add_name(0);
+	page_add("%sevent=%s %s", conf.name[0] != '\0' ? " " : "", event, rest);
+	if (conf.syslog) {
+		syslog(level, "%s", page);
+		return;
+	}
+	page_add("\n");
+	if (log_unsaid == 0 && page_write(STDERR_FILENO))
+		live_shown = 0;
+	else
+		log_unsaid++, log_lost++;
+}
+
+/* Ends a program that can't start (2: wrong usage) or go on: one line. */
+static void
+fatal(int status, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof text, format, args);
+	va_end(args);
+	fprintf(stderr, "tcpbridge: %s\n", text);
+	if (conf.syslog)
+		syslog(LOG_ERR, "%s", text);
+	exit(status);
+}
+
+/* ---- Rings ----------------------------------------------------------- */
+
+/* Pure arithmetic; the caller copies, a piece in one go. */
+
+static size_t
+ring_room(const struct ring *ring)
+{
+	return ring->capacity - ring->used;
+}
+
+/* The first free piece: its length, 0 if full, and where it starts. */
+static size_t
+ring_free_piece(const struct ring *ring, size_t *offset)
+{
+	size_t to_end = ring->capacity - ring->start;
+
+	if (ring->used < to_end) {
+		*offset = ring->start + ring->used;
+		return to_end - ring->used;
+	}
+	*offset = ring->used - to_end;
+	return ring_room(ring);
+}
+
+/* The oldest held piece: its length, 0 if empty; it starts at start. */
+static size_t
+ring_held_piece(const struct ring *ring)
+{
+	size_t to_end = ring->capacity - ring->start;
+
+	return ring->used < to_end ? ring->used : to_end;
+}
+
+/* Bytes were copied to the first free piece; at most its length. */
+static void
+ring_put(struct ring *ring, size_t size)
+{
+	ring->used += size;
+}
+
+/*
+ * The oldest bytes are done with, at most a held piece.  An empty ring
+ * starts again at 0, so that light traffic touches only a few pages.
+ */
+static void
+ring_take(struct ring *ring, size_t size)
+{
+	ring->used -= size;
+	ring->start += size;
+	if (ring->used == 0 || ring->start == ring->capacity)
+		ring->start = 0;
+}
+
+/* ---- Sockets --------------------------------------------------------- */
+
+static int64_t
+clock_read(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (int64_t)time.tv_sec * SECOND + time.tv_nsec / 1000;
+}
+
+/* The numeric form of an address: 192.0.2.7:1024, [2001:db8::7%2]:1024. */
+static void
+address_text(const struct sockaddr *address, socklen_t length, char *text)
+{
+	char host[ADDRESS_SIZE - 10], port[8];
+
+	strcpy(text, "unknown");
+	if (getnameinfo(address, length, host, sizeof host, port, sizeof port,
+	    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+		snprintf(text, ADDRESS_SIZE, strchr(host, ':') != NULL ?
+		    "[%s]:%s" : "%s:%s", host, port);
+}
+
+/*
+ * Reads a numeric address of a given length as 16 bytes, IPv4 as v4-mapped
+ * IPv6, so that one comparison serves both.  Returns 0 if it is none.
+ */
+static int
+address_bytes(const char *text, size_t length, unsigned char *bytes)
+{
+	char v6[INET6_ADDRSTRLEN + 8];
+
+	snprintf(v6, sizeof v6, "%s%.*s",
+	    memchr(text, ':', length) != NULL ? "" : "::ffff:",
+	    (int)(length < sizeof v6 ? length : sizeof v6), text);
+	return inet_pton(AF_INET6, v6, bytes) == 1;
+}
+
+/*
+ * Makes a socket fit for the loop: below FD_SETSIZE (a larger one would be
+ * written past the end of an fd_set), non-blocking, closed on exec.
+ * Returns 0 with errno if that can't be.
+ */
+static int
+socket_prepare(int fd)
+{
+	int flags;
+
+	if (fd >= FD_SETSIZE) {
+		errno = EMFILE;
+		return 0;
+	}
+	if (fd > fd_top)
+		fd_top = fd;
+	return (flags = fcntl(fd, F_GETFL)) >= 0 &&
+	    fcntl(fd, F_SETFL, flags | O_NONBLOCK) >= 0 &&
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) >= 0;
+}
+
+/* Sets an option that the bridge works without; a failure is no matter. */
+static void
+socket_option(int fd, int level, int option, int64_t value)
+{
+	int number = value < INT_MAX ? (int)value : INT_MAX;
+
+	setsockopt(fd, level, option, &number, sizeof number);
+}
+
+/*
+ * Sets the options of a client's socket.  Keepalive is not sent while data
+ * is unacknowledged, so TCP_USER_TIMEOUT bounds that, with the same total.
+ * It also ends peers that acknowledge but take nothing: that is for -w to
+ * say, so it is never less than -w, and not set without (tcp(7)).
+ */
+static void
+socket_tune(int fd)
+{
+	int64_t idle = (conf.keepalive + SECOND - 1) / SECOND;
+	int64_t total = 2 * conf.keepalive;
+
+	socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	socket_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+#ifdef TCP_NOTSENT_LOWAT
+	socket_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LOW);
+#endif
+	if (conf.keepalive == 0)
+		return;
+	socket_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+#ifdef TCP_KEEPALIVE	/* the name of TCP_KEEPIDLE on macOS */
+	socket_option(fd, IPPROTO_TCP, TCP_KEEPALIVE, idle);
+#endif
+#ifdef TCP_KEEPIDLE
+	socket_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+#endif
+#ifdef TCP_KEEPINTVL
+	socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (idle + 2) / 3);
+#endif
+#ifdef TCP_KEEPCNT
+	socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+#endif
+#ifdef TCP_USER_TIMEOUT
+	if (conf.stall != NEVER)
+		socket_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
+		    (conf.stall > total ? conf.stall : total) / MSEC);
+#endif
+	(void)idle, (void)total;
+}
+
+/*
+ * Bytes sent that the peer's TCP has not acknowledged; Linux tells that
+ * after a reset, too.  0 where the system does not tell.
+ */
+static int
+socket_unacked(int fd)
+{
+	int bytes = 0;
+#if defined SO_NWRITE
+	socklen_t length = sizeof bytes;
+
+	getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length);
+#elif defined FIONWRITE
+	ioctl(fd, FIONWRITE, &bytes);
+#elif defined TIOCOUTQ
+	ioctl(fd, TIOCOUTQ, &bytes);
+#endif
+	(void)fd;
+	return bytes;
+}
+
+/* Whether the system has no IPv6, not even its loopback address. */
+static int
+ipv6_lacking(void)
+{
+	struct sockaddr_in6 loopback = { 0 };
+	int lacking, fd = socket(AF_INET6, SOCK_STREAM, 0);
+
+	if (fd < 0)
+		return 1;
+	loopback.sin6_family = AF_INET6;
+	loopback.sin6_addr = in6addr_loopback;
+	lacking = bind(fd, (struct sockaddr *)&loopback, sizeof loopback) < 0;
+	close(fd);
+	return lacking;
+}
+
+/* Where the port stands in an address of either family. */
+static in_port_t *
+address_port(struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET6)
+		return &((struct sockaddr_in6 *)(void *)address)->sin6_port;
+	return &((struct sockaddr_in *)(void *)address)->sin_port;
+}
+
+/*
+ * Opens one more listener; afterwards the address has the port that the
+ * system chose.  Returns 0 with errno if it can't be.  SO_REUSEADDR lets a
+ * restart bind while old connections are in TIME_WAIT; SO_REUSEPORT would
+ * let a second bridge steal half of the clients.
+ */
+static int
+listener_open(struct addrinfo *info, int service)
+{
+	struct listener *listener = &listeners[listener_count];
+	socklen_t length = info->ai_addrlen;
+	int error, fd = socket(info->ai_family, SOCK_STREAM, 0);
+
+	if (fd < 0)
+		return 0;
+	socket_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (info->ai_family == AF_INET6)
+		socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	if (!socket_prepare(fd) || bind(fd, info->ai_addr, length) < 0 ||
+	    listen(fd, BACKLOG) < 0 ||
+	    getsockname(fd, info->ai_addr, &length) < 0) {
+		error = errno;
+		close(fd);
+		errno = error;
+		return 0;
+	}
+	address_text(info->ai_addr, length, listener->address);
+	listener->fd = fd;
+	listener->service = service;
+	listener_count++;
+	return 1;
+}
+
+/*
+ * Opens the listeners of a service, one for each of its addresses; for
+ * port 0 all get the number that the system chose for the first, or all
+ * others if one of them can't have it.  A family that the system lacks and
+ * an address listed twice, as in some hosts(5), are skipped.  What else
+ * fails ends the program.
+ */
+static void
+service_open(int service)
+{
+	const struct place *place = &conf.places[service];
+	struct addrinfo hints = { 0 }, *info;
+	int error, i, first = listener_count, tries = 100;
+	char text[ADDRESS_SIZE];
+	in_port_t port = htons((uint16_t)place->port), given = port;
+
+	hints.ai_family = conf.family;
+	hints.ai_socktype = SOCK_STREAM;
+	hints.ai_flags = AI_PASSIVE;
+	error = getaddrinfo(place->host[0] != '\0' ? place->host : NULL, "0",
+	    &hints, &hints.ai_next);
+	if (error != 0)
+		fatal(1, "%s: %s", place->host, error == EAI_SYSTEM ?
+		    strerror(errno) : gai_strerror(error));
+	for (info = hints.ai_next; info != NULL; info = info->ai_next) {
+		*address_port(info->ai_addr) = port;
+		address_text(info->ai_addr, info->ai_addrlen, text);
+		for (i = first; i < listener_count; i++)
+			if (strcmp(listeners[i].address, text) == 0)
+				break;
+		if (i < listener_count)
+			continue;
+		if (listener_count == LISTENERS)
+			fatal(1, "%s: too many addresses", text);
+		if (listener_open(info, service)) {
+			port = *address_port(info->ai_addr);
+			continue;
+		}
+		error = errno;
+		if (error == EADDRINUSE && port != given && tries-- > 0) {
+			while (listener_count > first)
+				close(listeners[--listener_count].fd);
+			port = given;
+			info = &hints;
+		} else if (error != EAFNOSUPPORT &&
+		    !(info->ai_family == AF_INET6 && ipv6_lacking()))
+			fatal(1, "%s: %s", text, strerror(error));
+	}
+	freeaddrinfo(hints.ai_next);
+	if (listener_count == first)
+		fatal(1, "%s: %s", text, strerror(error));
+	for (i = first; i < listener_count; i++)
+		log_event(LOG_INFO, "listen", "%s=%s addr=%s",
+		    service == METRICS ? "service" : "side",
+		    service_names[service], listeners[i].address);
+}
+
+/* ---- Sides ----------------------------------------------------------- */
+
+/*
+ * Writes what a client sent to standard output (-x): time and direction,
+ * then rows like those of hexdump -C.  Blocks that it does not take are
+ * skipped; the next trace says how many bytes are missing, and with size 0
+ * only that is said.
+ */
+static void
+trace_bytes(int side, const unsigned char *bytes, size_t size)
+{
+	static uint64_t untraced;
+	size_t i, offset = 0, traced = 0;
+	char row[ROW_SIZE];
+
+	page_used = 0;
+	if (untraced > 0)
+		page_add("# " U64 " bytes not traced\n", untraced);
+	if (size > 0) {
+		page_add_time();
+		page_add(" %s session=" U64 " bytes=%zu\n", flow_names[side],
+		    slots[side].session, size);
+	}
+	while (offset < size || page_used > 0) {
+		if (offset == size || page_used + ROW_SIZE > PIPE_BUF) {
+			if (!page_write(STDOUT_FILENO))
+				break;
+			untraced = 0;
+			traced = offset;
+			continue;
+		}
+		memset(row, ' ', sizeof row);
+		for (i = 0; i < 16 && offset + i < size; i++) {
+			unsigned char c = bytes[offset + i];
+
+			row[3 * i + (i > 7)] = "0123456789abcdef"[c >> 4];
+			row[3 * i + (i > 7) + 1] = "0123456789abcdef"[c & 15];
+			row[51 + i] = (char)(c >= ' ' && c <= '~' ? c : '.');
+		}
+		row[50] = row[51 + i] = '|';
+		page_add("%08zx  %.*s\n", offset, (int)(52 + i), row);
+		offset += i;
+	}
+	untraced += size - traced;
+}
+
+/* Whether a side has a client that can be sent to. */
+static int
+side_connected(int side)
+{
+	return slots[side].fd >= 0 && slots[side].lost == NOT_LOST;
+}
+
+static const char *
+state_name(void)
+{
+	static const char *const names[] = { "IDLE", "ONLY_A", "ONLY_B",
+	    "PAIRED" };
+
+	return names[side_connected(SIDE_A) + 2 * side_connected(SIDE_B)];
+}
+
+static size_t
+side_held(int side)
+{
+	return flows[!side].ring.used;
+}
+
+/* Whether bytes for a side may wait: not when it left longer ago than -H. */
+static int
+side_keeps(int side)
+{
+	return side_connected(side) || now - sides[side].left < conf.hold;
+}
+
+/*
+ * Whether a sender waits for room.  Its receiver may be slower, as long as
+ * it is connected and not stuck: it is stuck when data has waited for it for
+ * -g and it took none.  With -l every sender waits.
+ */
+static int
+side_paced(int side)
+{
+	return conf.lossless || (side_connected(!side) &&
+	    (side_held(!side) == 0 ||
+	    now - slots[!side].progress < conf.grace));
+}
+
+/* Whether what is read from a side has a place to go, or is dropped. */
+static int
+side_can_receive(int side)
+{
+	return ring_room(&flows[side].ring) > 0 || !side_paced(side);
+}
+
+/* The flow-control policy: whether a side is to be read. */
+static int
+wants_read(int side)
+{
+	const struct slot *slot = &slots[side];
+
+	if (slot->fd < 0 || slot->half_closed || stop_time != NEVER)
+		return slot->fd >= 0 && slot->shut;	/* to see it close */
+	if (side_connected(!side) && flows[side].ring.used >= HIGH_WATER)
+		return !side_paced(side);
+	return side_can_receive(side);
+}
+
+static int
+wants_write(int side)
+{
+	return side_connected(side) && side_held(side) > 0;
+}
+
+/*
+ * Whether newcomers are let in.  The old client is read to its end first,
+ * so while that must wait for room, the newcomer waits in the backlog.
+ */
+static int
+wants_accept(const struct listener *listener)
+{
+	int side = listener->service;
+
+	if (stop_time != NEVER || now < listener->rest_until)
+		return 0;
+	return side == METRICS || slots[side].fd < 0 ||
+	    slots[side].half_closed || side_can_receive(side);
+}
+
+/* Counts dropped bytes; logs the first of a run, then one line a second. */
+static void
+flow_drop(int side, enum drop reason, size_t size)
+{
+	struct flow *flow = &flows[side];
+
+	flow->dropped += size;
+	flow->unsaid += size;
+	flow->drops++;
+	flow->drop_time = now;
+	if (flow->dropping && now - flow->drop_said < SECOND)
+		return;
+	log_event(LOG_WARNING, "drop", "dir=%s session=" U64 " reason=%s "
+	    "bytes=" U64 " drops=" U64 " total=" U64, flow_names[side],
+	    slots[side].session, drop_names[reason], flow->unsaid,
+	    flow->drops, flow->dropped);
+	flow->dropping = 1;
+	flow->drop_said = now;
+	flow->unsaid = 0;
+}
+
+/*
+ * Stores bytes that fit; those of the scratch buffer are copied, others
+ * are in their place already.  A run of drops a second old is over then.
+ */
+static void
+flow_store(int side, const unsigned char *bytes, size_t size)
+{
+	struct flow *flow = &flows[side];
+	size_t offset, piece;
+
+	for (; size > 0; size -= piece, bytes += piece) {
+		piece = ring_free_piece(&flow->ring, &offset);
+		piece = piece < size ? piece : size;
+		if (bytes != flow->ring.bytes + offset)
+			memcpy(flow->ring.bytes + offset, bytes, piece);
+		ring_put(&flow->ring, piece);
+	}
+	if (!flow->dropping || now - flow->drop_time < SECOND)
+		return;
+	log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total=" U64,
+	    flow_names[side], flow->drops, flow->dropped);
+	flow->dropping = 0;
+	flow->unsaid = 0;
+}
+
+/* Drops what has waited for an absent side when -H is over. */
+static void
+side_expire(int side)
+{
+	struct ring *ring = &flows[!side].ring;
+	size_t held = ring->used;
+
+	if (held == 0 || side_keeps(side))
+		return;
+	ring->start = ring->used = 0;
+	flow_drop(!side, EXPIRED, held);
+}
+
+/* A client can't stay.  The first reason counts; the loop closes it. */
+static void
+slot_lose(int side, enum reason reason, const char *cause)
+{
+	struct slot *slot = &slots[side];
+
+	if (slot->lost != NOT_LOST)
+		return;
+	slot->lost = reason;
+	slot->cause = cause;
+	slot->error = errno;
+}
+
+/*
+ * A call on a client's socket returned nothing: there is nothing now, it
+ * failed with errno, or it was EOF, after which -e keeps the client.
+ */
+static void
+slot_end(int side, int eof)
+{
+	struct slot *slot = &slots[side];
+
+	if (eof && (slot->shut || conf.eof_hold == 0))
+		slot_lose(side, slot->shut ? SHUTDOWN : END, NULL);
+	else if (eof) {
+		slot->half_closed = 1;
+		slot->ended = now;
+		log_event(LOG_INFO, "half_close", "side=%s session=" U64,
+		    service_names[side], slot->session);
+	} else if (errno == ECONNRESET || errno == EPIPE)
+		slot_lose(side, RESET, NULL);
+	else if (errno == ETIMEDOUT)
+		slot_lose(side, TIMEOUT, "keepalive");
+	else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+		slot_lose(side, FAILED, NULL);
+}
+
+/*
+ * Receives once from a client, into the ring or over the scratch buffer:
+ * that when the read might not fit whole and would then be dropped whole.
+ * Returns the number of bytes, or 0 when nothing more comes now.
+ */
+static size_t
+side_receive(int side)
+{
+	struct slot *slot = &slots[side];
+	struct flow *flow = &flows[side];
+	size_t offset, size = ring_free_piece(&flow->ring, &offset);
+	size_t room = side_keeps(!side) ? ring_room(&flow->ring) : 0;
+	unsigned char *into = flow->ring.bytes + offset;
+	ssize_t n;
+
+	if (size < READ_SMALL || room == 0 || slot->shut) {
+		into = scratch;
+		size = !side_paced(side) || room > READ_SMALL || slot->shut ?
+		    READ_SMALL : room;
+	}
+	n = recv(slot->fd, into, size, 0);
+	if (n <= 0)
+		slot_end(side, n == 0);
+	if (n <= 0 || slot->shut)
+		return 0;	/* what comes after a stop is not taken */
+	size = (size_t)n;
+	slot->heard = now;
+	slot->received += size;
+	flow->received += size;
+	if (conf.trace)
+		trace_bytes(side, into, size);
+	if (size <= room)
+		flow_store(side, into, size);
+	else
+		flow_drop(side, side_keeps(!side) ? OVERFLOW : EXPIRED, size);
+	return size;
+}
+
+/* Sends the oldest held piece to a client, as much as its socket takes. */
+static void
+side_send(int side)
+{
+	struct slot *slot = &slots[side];
+	struct flow *flow = &flows[!side];
+	ssize_t n = send(slot->fd, flow->ring.bytes + flow->ring.start,
+	    ring_held_piece(&flow->ring), 0);
+
+	if (n < 0) {
+		slot_end(side, 0);
+		return;
+	}
+	ring_take(&flow->ring, (size_t)n);
+	flow->sent += (uint64_t)n;
+	slot->sent += (uint64_t)n;
+	slot->progress = slot->sampled = now;
+	slot->unacked = NEVER;
+}
+
+/*
+ * Reads all that a client that is to go has already sent, forwarding on the
+ * way.  It is bounded, so that one that never stops sending can't stay.
+ * Returns 0 if the rest must wait for room, else 1.
+ */
+static int
+side_drain(int side)
+{
+	size_t n = 1, total = 0;
+
+	for (; n > 0 && total < DRAIN_MAX && !slots[side].half_closed;
+	    total += n) {
+		if (!side_can_receive(side))
+			return 0;
+		n = side_receive(side);
+		if (wants_write(!side))
+			side_send(!side);
+	}
+	return 1;
+}
+
+/* Closes a client's socket and frees the slot. */
+static void
+slot_close(int side)
+{
+	struct slot *slot = &slots[side];
+	enum reason lost = slot->lost;
+	int64_t lasted = now - slot->since;
+	int unacked = socket_unacked(slot->fd);
+
+	if (slot->shut && unacked > 0)
+		unacked--;	/* Linux counts the FIN as a byte */
+	close(slot->fd);	/* never again, also after EINTR */
+	slot->fd = -1;
+	flows[!side].unacked += (uint64_t)unacked;
+	sides[side].left = now;
+	sides[side].disconnects[lost]++;
+	log_event(LOG_INFO, "disconnect", "side=%s session=" U64 " peer=%s "
+	    "reason=%s%s%s%s duration=%" PRId64 ".%03d received=" U64 " sent="
+	    U64 " unacked=%d held=%zu state=%s", service_names[side],
+	    slot->session, slot->peer, reason_names[lost],
+	    lost == TIMEOUT ? " cause=" : lost == FAILED ? " error=\"" : "",
+	    lost == TIMEOUT ? slot->cause :
+	    lost == FAILED ? strerror(slot->error) : "",
+	    lost == FAILED ? "\"" : "", lasted / SECOND,
+	    (int)(lasted % SECOND / MSEC), slot->received, slot->sent,
+	    unacked, side_held(side), state_name());
+}
+
+/* Whether -A or -B lets a peer in; everyone where it is not given. */
+static int
+side_admits(int side, const char *peer)
+{
+	int i, v6 = peer[0] == '[', admits = conf.net_count[side] == 0;
+	unsigned char bytes[16];
+
+	if (!address_bytes(peer + v6, strcspn(peer + v6, v6 ? "%]" : ":"),
+	    bytes))
+		return admits;
+	for (i = 0; i < conf.net_count[side]; i++) {
+		const struct net *net = &conf.nets[side][i];
+		size_t whole = net->bits / 8, rest = net->bits % 8;
+
+		admits |= memcmp(net->bytes, bytes, whole) == 0 && (rest == 0 ||
+		    (net->bytes[whole] ^ bytes[whole]) >> (8 - rest) == 0);
+	}
+	return admits;
+}
+
+/*
+ * A newcomer on a side: it is closed at once, or takes the slot, in the
+ * place of the client there, which has been read to its end before.
+ */
+static void
+side_accept(int index, int fd, const char *peer)
+{
+	struct side *side = &sides[index];
+	struct slot *slot = &slots[index];
+	enum refusal refusal = !side_admits(index, peer) ? DENIED :
+	    !socket_prepare(fd) ? LIMIT : side_connected(index) &&
+	    !slot->half_closed && now - slot->heard < conf.silence ? BUSY :
+	    REFUSALS;
+
+	if (refusal < REFUSALS) {
+		close(fd);
+		side->refused[refusal]++;
+		side->refused_unsaid++;
+		if (now < side->refused_next)
+			return;
+		log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s "
+		    "count=" U64, service_names[index], peer,
+		    refusal_names[refusal], side->refused_unsaid);
+		side->refused_next = now + SECOND;
+		side->refused_unsaid = 0;
+		return;
+	}
+	if (slot->fd >= 0) {
+		slot_lose(index, REPLACED, NULL);
+		slot_close(index);
+	}
+	side_expire(index);
+	socket_tune(fd);
+	memset(slot, 0, sizeof *slot);
+	slot->fd = fd;
+	slot->session = ++sessions;
+	slot->since = slot->heard = slot->progress = slot->sampled = now;
+	slot->unacked = NEVER;
+	strcpy(slot->peer, peer);
+	side->connects++;
+	log_event(LOG_INFO, "connect", "side=%s session=" U64 " peer=%s "
+	    "state=%s held=%zu", service_names[index], slot->session, peer,
+	    state_name(), side_held(index));
+}
+
+/* ---- Totals ---------------------------------------------------------- */
+
+/* Logs what was counted since start, both directions and both sides. */
+static void
+totals_log(int level)
+{
+	int i;
+
+	for (i = 0; i < SIDES; i++)
+		log_event(level, "stats", "dir=%s received=" U64 " sent=" U64
+		    " dropped=" U64 " held=%zu capacity=%zu drops=" U64
+		    " unacked=" U64, flow_names[i], flows[i].received,
+		    flows[i].sent, flows[i].dropped, flows[i].ring.used,
+		    conf.capacity, flows[i].drops, flows[i].unacked);
+	for (i = 0; i < SIDES; i++) {
+		int here = side_connected(i);
+
+		log_event(level, "stats", "side=%s connected=%d session=" U64
+		    " peer=%s connects=" U64, service_names[i], here,
+		    here ? slots[i].session : 0, here ? slots[i].peer : "-",
+		    sides[i].connects);
+	}
+}
+
+/* Adds a count in four columns: 999, 1.2k, 12k, 999M. */
+static void
+page_add_human(double count)
+{
+	const char *unit = " kMGTPE";
+
+	for (; count >= 999.5; unit++)
+		count /= 1000;
+	page_add(*unit != ' ' && count < 9.95 ? "%.1f%c" : "%3.0f%c", count,
+	    *unit);
+}
+
+/*
+ * Draws the live line in place: state, peer of A, each direction's rate,
+ * total and held bytes as a bar, peer of B, dropped bytes.  It is cut short
+ * of the last column, so it never wraps.
+ */
+static void
+live_draw(void)
+{
+	size_t width = 80;
+	int i;
+#ifdef TIOCGWINSZ
+	struct winsize window;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0)
+		width = window.ws_col;
+#endif
+	page_used = 0;
+	page_add("\r\033[K%s %.15s", state_name(),
+	    side_connected(SIDE_A) ? slots[SIDE_A].peer : "-");
+	for (i = 0; i < SIDES; i++) {
+		int marks = (int)((flows[i].ring.used * 3 + conf.capacity - 1) /
+		    conf.capacity);
+
+		page_add(" %c", "><"[i]);
+		page_add_human(flows[i].rate);
+		page_add("/s ");
+		page_add_human((double)flows[i].sent);
+		page_add("%.*s%.*s", marks, "###", 3 - marks, "...");
+	}
+	page_add(" %.15s !", side_connected(SIDE_B) ? slots[SIDE_B].peer : "-");
+	page_add_human((double)(flows[SIDE_A].dropped + flows[SIDE_B].dropped));
+	width += strlen("\r\033[K") - 1;
+	page_used = page_used < width ? page_used : width;
+	live_shown = page_write(STDERR_FILENO);
+}
+
+/* ---- Metrics --------------------------------------------------------- */
+
+/* Begins a metric; what ends in _total is a counter. */
+static void
+metric_add(const char *name, const char *help)
+{
+	page_add("# HELP tcpbridge_%s %s\n# TYPE tcpbridge_%s %s\n", name,
+	    help, name, strstr(name, "_total") ? "counter" : "gauge");
+}
+
+/* Adds all metrics, in the Prometheus text format 0.0.4. */
+static void
+metrics_add(void)
+{
+#define FLOWS(of) flow_names, flows[SIDE_A].of, flows[SIDE_B].of
+#define BOTH(of) service_names, (uint64_t)of(SIDE_A), (uint64_t)of(SIDE_B)
+#define CONNECTS(side) sides[side].connects
+	const struct {
+		const char *name, *help, *const *values;
+		uint64_t a, b;
+	} pairs[] = {
+	    { "bytes_received_total", "Bytes received.", FLOWS(received) },
+	    { "bytes_sent_total", "Bytes sent.", FLOWS(sent) },
+	    { "bytes_dropped_total", "Bytes dropped.", FLOWS(dropped) },
+	    { "bytes_unacked_total", "Bytes sent that a connection left "
+		"unacknowledged.", FLOWS(unacked) },
+	    { "drops_total", "Reads dropped, and expiries.", FLOWS(drops) },
+	    { "held_bytes", "Bytes held now.", FLOWS(ring.used) },
+	    { "connected", "A client is there.", BOTH(side_connected) },
+	    { "connects_total", "Clients that came.", BOTH(CONNECTS) } };
+	const char *label;
+	int i, j;
+
+	for (i = 0; i < (int)(sizeof pairs / sizeof pairs[0]); i++) {
+		label = pairs[i].values == flow_names ? "dir" : "side";
+		metric_add(pairs[i].name, pairs[i].help);
+		page_add("tcpbridge_%s{%s=\"%s\"} " U64 "\n", pairs[i].name,
+		    label, pairs[i].values[SIDE_A], pairs[i].a);
+		page_add("tcpbridge_%s{%s=\"%s\"} " U64 "\n", pairs[i].name,
+		    label, pairs[i].values[SIDE_B], pairs[i].b);
+	}
+	metric_add("disconnects_total", "Clients that went, by reason.");
+	for (i = END; i < REASONS; i++)
+		for (j = 0; j < SIDES; j++)
+			page_add("tcpbridge_disconnects_total{side=\"%s\","
+			    "reason=\"%s\"} " U64 "\n", service_names[j],
+			    reason_names[i], sides[j].disconnects[i]);
+	metric_add("refused_total", "Newcomers refused, by reason.");
+	for (i = DENIED; i < REFUSALS; i++)
+		for (j = 0; j < SIDES; j++)
+			page_add("tcpbridge_refused_total{side=\"%s\","
+			    "reason=\"%s\"} " U64 "\n", service_names[j],
+			    refusal_names[i], sides[j].refused[i]);
+	metric_add("capacity_bytes", "Most bytes held in each direction.");
+	page_add("tcpbridge_capacity_bytes %zu\n", conf.capacity);
+	metric_add("log_lost_lines_total", "Log lines not written.");
+	page_add("tcpbridge_log_lost_lines_total " U64 "\n", log_lost);
+	metric_add("start_time_seconds", "Start, seconds since 1970.");
+	page_add("tcpbridge_start_time_seconds " U64 "\n", start_time);
+	metric_add("build_info", "Version and name.");
+	page_add("tcpbridge_build_info{version=\"" VERSION "\",");
+	page_add_name(1);
+	page_add("} 1\n");
+}
+
+/*
+ * Answers a request at once: a fresh socket takes a few kilobytes, and from
+ * one that does not the client sees less than the Content-Length.  Only the
+ * request line counts: "method target HTTP/1.x" (RFC 9112).
+ */
+static void
+scrape_answer(int fd, char *request)
+{
+	const char *status = "200 OK";
+	size_t method = strcspn(request, " \r\n");
+	char head[256], *target = request + method;
+	size_t length = strcspn(target += *target == ' ', " \r\n");
+
+	page_used = 0;
+	if (method == 0 || *target != '/' ||
+	    strncmp(target + length, " HTTP/1.", 8) != 0)
+		status = "400 Bad Request";
+	else if (strncmp(request, "GET ", 4) != 0 &&
+	    strncmp(request, "HEAD ", 5) != 0)
+		status = "405 Method Not Allowed\r\nAllow: GET, HEAD";
+	else if (strcspn(target, " ?") == 8 &&
+	    memcmp(target, "/metrics", 8) == 0)
+		metrics_add();
+	else if (strcspn(target, " ?") == 8 &&
+	    memcmp(target, "/healthz", 8) == 0)
+		page_add("%s\n", state_name());
+	else
+		status = "404 Not Found";
+	if (page_used == 0)
+		page_add("%.3s\n", status);
+	snprintf(head, sizeof head, "HTTP/1.0 %s\r\nContent-Type: text/plain; "
+	    "version=0.0.4; charset=utf-8\r\nContent-Length: %zu\r\n"
+	    "Connection: close\r\n\r\n", status, page_used);
+	send(fd, head, strlen(head), 0);
+	if (strncmp(request, "HEAD ", 5) != 0)
+		send(fd, page, page_used, 0);
+	shutdown(fd, SHUT_WR);
+}
+
+static void
+scrape_close(struct scrape *scrape)
+{
+	close(scrape->fd);
+	scrape->fd = -1;
+	scrape->deadline = 0;
+}
+
+/*
+ * Reads a metrics client.  After the answer it is read until it closes: to
+ * close with unread input would reset the connection under the answer.
+ */
+static void
+scrape_read(struct scrape *scrape)
+{
+	char *request = scrape->request;
+	size_t room = sizeof scrape->request - 1 - scrape->used;
+	ssize_t n = recv(scrape->fd, request + scrape->used, room, 0);
+
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		scrape_close(scrape);
+	if (n <= 0 || scrape->answered)
+		return;
+	scrape->used += (size_t)n;
+	request[scrape->used] = '\0';
+	if (strstr(request, "\n\r\n") == NULL &&
+	    strstr(request, "\n\n") == NULL) {
+		if ((size_t)n < room)
+			return;
+		request[0] = '\0';	/* too long: a bad request */
+	}
+	scrape->used = 0;
+	scrape->answered = 1;
+	scrape_answer(scrape->fd, request);
+}
+
+/* Takes a metrics client, in the place of the oldest if all are taken. */
+static void
+scrape_open(int fd)
+{
+	struct scrape *scrape = &scrapes[0];
+	int i;
+
+	for (i = 1; i < SCRAPES; i++)
+		if (scrapes[i].deadline < scrape->deadline)
+			scrape = &scrapes[i];
+	if (scrape->fd >= 0)
+		scrape_close(scrape);
+	if (!socket_prepare(fd)) {
+		close(fd);
+		return;
+	}
+	scrape->fd = fd;
+	scrape->answered = 0;
+	scrape->used = 0;
+	scrape->deadline = now + SCRAPE_TIME;
+}
+
+/* ---- The loop -------------------------------------------------------- */
+
+/*
+ * Whether a limit since some moment is over.  If not, the next turn is due
+ * then at the latest.
+ */
+static int
+is_over(int64_t since, int64_t limit, int64_t *due)
+{
+	if (limit == NEVER || now - since >= limit)
+		return limit != NEVER;
+	if (since + limit < *due)
+		*due = since + limit;
+	return 0;
+}
+
+/*
+ * Does what is due on a side by the clock.  While data waits for its client,
+ * acknowledgements are asked for, often enough to time -w and, where that
+ * holds the other side back, -g; fewer bytes without one are progress.
+ */
+static void
+side_timers(int side, int64_t *due)
+{
+	struct slot *slot = &slots[side];
+	int64_t unacked, patience = conf.stall;
+	int paces;
+
+	if (slot->fd < 0 && side_held(side) > 0 &&
+	    is_over(sides[side].left, conf.hold, due))
+		side_expire(side);
+	if (!side_connected(side))
+		return;
+	if (slot->half_closed && is_over(slot->ended, conf.eof_hold, due))
+		slot_lose(side, END, NULL);
+	if (wants_read(side) && is_over(slot->heard, conf.idle, due))
+		slot_lose(side, TIMEOUT, "idle");
+	if (!wants_write(side))
+		return;
+	paces = slots[!side].fd >= 0 && !conf.lossless && !wants_read(!side);
+	if (paces && conf.grace < patience)
+		patience = conf.grace;
+	if (patience != NEVER &&
+	    is_over(slot->sampled, patience / 20 + MSEC, due)) {
+		unacked = socket_unacked(slot->fd);
+		if (unacked < slot->unacked)
+			slot->progress = now;
+		slot->unacked = unacked;
+		slot->sampled = now;
+		is_over(slot->sampled, patience / 20 + MSEC, due);
+	}
+	if (paces)
+		is_over(slot->progress, conf.grace, due);
+	if (is_over(slot->progress, conf.stall, due))
+		slot_lose(side, TIMEOUT, "write");
+}
+
+/*
+ * Does all that is due by the clock and closes lost clients.  Returns when
+ * something is due next, or NEVER.
+ */
+static int64_t
+timers_run(void)
+{
+	int64_t due = NEVER;
+	int i;
+
+	for (i = 0; i < SIDES; i++) {
+		int stays = side_connected(i);
+
+		side_timers(i, &due);
+		if (stays && !side_connected(i))
+			due = now;	/* that changes what was due before */
+		if (stop_time != NEVER && side_connected(i) &&
+		    side_held(i) == 0 && !slots[i].shut) {
+			slots[i].shut = 1;	/* has all: gets the EOF */
+			shutdown(slots[i].fd, SHUT_WR);
+		}
+	}
+	for (i = 0; i < SIDES; i++)
+		if (slots[i].fd >= 0 && !side_connected(i) &&
+		    (stop_time != NEVER || side_drain(i))) {
+			slot_close(i);
+			due = now;
+		}
+	for (i = 0; i < SCRAPES; i++)
+		if (scrapes[i].fd >= 0 &&
+		    is_over(scrapes[i].deadline, 0, &due))
+			scrape_close(&scrapes[i]);
+	for (i = 0; i < listener_count; i++)
+		is_over(listeners[i].rest_until, 0, &due);
+	is_over(stop_time, 0, &due);
+	if (is_over(totals_due, 0, &due)) {
+		totals_due = now + conf.period;
+		is_over(totals_due, 0, &due);
+		for (i = 0; i < SIDES && live; i++) {
+			flows[i].rate = (double)SECOND / (double)conf.period *
+			    (double)(flows[i].sent - flows[i].rate_sent);
+			flows[i].rate_sent = flows[i].sent;
+		}
+		live_shown = 0;
+		if (!live)
+			totals_log(LOG_INFO);
+	}
+	if (live && !live_shown)
+		live_draw();
+	return due;
+}
+
+/*
+ * Takes one client from a listener.  Without descriptors or memory it would
+ * be reported again and again, so the listener rests.
+ */
+static void
+listener_accept(struct listener *listener)
+{
+	struct sockaddr_storage address = { 0 };
+	socklen_t length = sizeof address;
+	int service = listener->service, fd;
+	char peer[ADDRESS_SIZE];
+
+	if (service != METRICS && slots[service].fd >= 0 &&
+	    !side_drain(service))
+		return;		/* the newcomer waits in the backlog */
+	fd = accept(listener->fd, (struct sockaddr *)&address, &length);
+	if (fd < 0) {
+		if (errno == EAGAIN || errno == EWOULDBLOCK ||
+		    errno == EINTR || errno == ECONNABORTED)
+			return;
+		if (!listener->failing)
+			log_event(LOG_WARNING, "accept_failed", "%s=%s "
+			    "error=\"%s\"", service == METRICS ? "service" :
+			    "side", service_names[service], strerror(errno));
+		listener->failing = 1;
+		listener->rest_until = now + SECOND;
+		return;
+	}
+	listener->failing = 0;
+	/* What accept() gave; getpeername() fails on one already reset. */
+	address_text((struct sockaddr *)&address, length, peer);
+	if (service == METRICS)
+		scrape_open(fd);
+	else
+		side_accept(service, fd, peer);
+}
+
+/*
+ * Waits until a descriptor is ready, something is due, or a signal came; on
+ * the last two the sets are empty.  Then reads the clock: time in which a
+ * client was not read, or nothing waited for it, does not count, nor does a
+ * wait in which the bridge itself was stopped or suspended.
+ */
+static void
+loop_wait(fd_set *readable, fd_set *writable, int64_t due)
+{
+	int64_t wait = due == NEVER ? NEVER : due > now ? due - now : 0;
+	int64_t before = now, paused;
+	struct timespec timeout;
+	int i;
+
+	FD_ZERO(readable);
+	FD_ZERO(writable);
+	for (i = 0; i < SIDES; i++) {
+		if ((slots[i].read_watched = wants_read(i)))
+			FD_SET(slots[i].fd, readable);
+		if ((slots[i].write_watched = wants_write(i)))
+			FD_SET(slots[i].fd, writable);
+	}
+	for (i = 0; i < listener_count; i++)
+		if (wants_accept(&listeners[i]))
+			FD_SET(listeners[i].fd, readable);
+	for (i = 0; i < SCRAPES; i++)
+		if (scrapes[i].fd >= 0)
+			FD_SET(scrapes[i].fd, readable);
+	timeout.tv_sec = (time_t)(wait / SECOND);
+	timeout.tv_nsec = (long)(wait % SECOND * 1000);
+	if (pselect(fd_top + 1, readable, writable, NULL,
+	    wait == NEVER ? NULL : &timeout, &wait_mask) < 0) {
+		if (errno != EINTR)
+			fatal(1, "pselect: %s", strerror(errno));
+		FD_ZERO(readable);
+		FD_ZERO(writable);
+	}
+	now = clock_read();
+	paused = continued || (wait != NEVER && now - before - wait > LATE) ?
+	    now - before : 0;
+	continued = 0;
+	for (i = 0; i < SIDES; i++) {
+		slots[i].ended += paused;
+		slots[i].heard += paused;
+		slots[i].progress += paused;
+		if (!slots[i].read_watched)
+			slots[i].heard = now;
+		if (side_held(i) == 0)
+			slots[i].progress = now;
+	}
+}
+
+/*
+ * The life of the bridge.  In each turn all is received before anything is
+ * sent, so that nothing is sent to a client whose EOF came with it; a side
+ * is sent to at once when nothing waited for it before, for its socket was
+ * not watched; and a slot is read before its listener is accepted from.
+ * After a signal it goes on until all that is held has reached the connected
+ * clients and these have closed, the time for that is over, or a second one.
+ */
+static void
+loop_run(void)
+{
+	fd_set readable, writable;
+	int i;
+
+	for (;;) {
+		int64_t due = timers_run();
+
+		if (stop_count > 1 || now >= stop_time || (stop_time != NEVER &&
+		    slots[SIDE_A].fd < 0 && slots[SIDE_B].fd < 0))
+			break;
+		loop_wait(&readable, &writable, due);
+		for (i = 0; i < SIDES; i++)
+			if (slots[i].fd >= 0 &&
+			    FD_ISSET(slots[i].fd, &readable))
+				side_receive(i);
+		for (i = 0; i < SIDES; i++)
+			if (wants_write(i) && (!slots[i].write_watched ||
+			    FD_ISSET(slots[i].fd, &writable)))
+				side_send(i);
+		for (i = 0; i < SCRAPES; i++)
+			if (scrapes[i].fd >= 0 &&
+			    FD_ISSET(scrapes[i].fd, &readable))
+				scrape_read(&scrapes[i]);
+		for (i = 0; i < listener_count; i++)
+			if (FD_ISSET(listeners[i].fd, &readable) &&
+			    wants_accept(&listeners[i]))
+				listener_accept(&listeners[i]);
+		if (totals_asked)
+			totals_log(LOG_NOTICE);
+		totals_asked = 0;
+		if (stop_count > 0 && stop_time == NEVER)
+			stop_time = now + STOP_TIME;
+	}
+	for (i = 0; i < SIDES; i++)
+		if (slots[i].fd >= 0) {
+			slot_lose(i, SHUTDOWN, NULL);
+			slot_close(i);
+		}
+}
+
+/* ---- Signals --------------------------------------------------------- */
+
+static void
+signal_note(int number)
+{
+	if (number == SIGTERM || number == SIGINT || number == SIGHUP) {
+		stop_signal = number;
+		stop_count = stop_count > 0 ? 2 : 1;
+	} else if (number == SIGCONT)
+		continued = 1;
+	else
+		totals_asked = 1;
+}
+
+/*
+ * Handlers only set flags, and run only inside pselect: there is no moment
+ * between looking at a flag and waiting.  A stop signal that was ignored at
+ * start (nohup) stays ignored; a mask that was inherited does not matter.
+ */
+static void
+signals_open(void)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGCONT,
+#ifdef SIGINFO
+	    SIGINFO,
+#endif
+	    SIGUSR1 };
+	struct sigaction action, old;
+	sigset_t set;
+	size_t i;
+
+	memset(&action, 0, sizeof action);
+	sigemptyset(&action.sa_mask);
+	action.sa_handler = signal_note;
+	sigemptyset(&set);
+	sigprocmask(SIG_SETMASK, NULL, &wait_mask);
+	for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+		sigaction(numbers[i], NULL, &old);
+		if (i > 2 || old.sa_handler != SIG_IGN)
+			sigaction(numbers[i], &action, NULL);
+		sigaddset(&set, numbers[i]);
+		sigdelset(&wait_mask, numbers[i]);
+	}
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+/* ---- Options and main ------------------------------------------------ */
+
+static const char usage_text[] =
+"usage: tcpbridge [-46hlqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
+"           [-g secs] [-H secs] [-i secs] [-k secs] [-m [host:]port]\n"
+"           [-n name] [-r secs] [-t secs] [-w secs]\n"
+"           [[hostA:]portA [hostB:]portB]\n"
+"Join two TCP clients that can both only dial out: one dials port A, the\n"
+"other port B (default :1024 :1025).  Bytes for an absent side are held.\n"
+"  -4, -6    IPv4 only, IPv6 only\n"
+"  -A net    let only this network in on side A (repeat up to 16 times)\n"
+"  -B net    the same for side B\n"
+"  -b size   bytes held per direction, suffix k or m (4m)\n"
+"  -e secs   after a side's EOF go on sending to it this long (0)\n"
+"  -g secs   hold a sender back this long for a stuck receiver (0.1)\n"
+"  -H secs   hold data for an absent side no longer than this (no limit)\n"
+"  -h        print this help\n"
+"  -i secs   close a side that sends nothing for this long (0: never)\n"
+"  -k secs   TCP keepalive after this silence (30; 0: off)\n"
+"  -l        lossless: never drop, hold the sender back instead\n"
+"  -m addr   serve /metrics and /healthz over HTTP at [host:]port\n"
+"  -n name   name of this bridge, in log and metrics\n"
+"  -q, -v    log only warnings and errors; also debug lines\n"
+"  -r secs   replace a client only if silent this long (0: always)\n"
+"  -s        log to syslog, not to standard error\n"
+"  -t secs   log totals this often; on a terminal, one live line\n"
+"  -V        print the version\n"
+"  -w secs   close a side that takes no data for this long (10; 0: never)\n"
+"  -x        trace all traffic on standard output, in hex and text\n";
+
+/*
+ * Reads decimal digits and moves on past them.  Returns -1 if there are
+ * none, or the number is above the limit.
+ */
+static int64_t
+parse_digits(const char **text, int64_t limit)
+{
+	int64_t number = **text >= '0' && **text <= '9' ? 0 : -1;
+
+	for (; **text >= '0' && **text <= '9'; ++*text)
+		if (number >= 0 && number <= limit)
+			number = number * 10 + (**text - '0');
+	return number <= limit ? number : -1;
+}
+
+/* Seconds with up to six decimals, as microseconds. */
+static int64_t
+parse_seconds(const char *what, const char *text)
+{
+	const char *c = text;
+	int64_t seconds = parse_digits(&c, SECONDS_MAX), fraction = 0;
+	int64_t unit = SECOND / 10;
+
+	if (c[0] == '.' && c[1] != '\0')
+		for (c++; *c >= '0' && *c <= '9'; c++, unit /= 10)
+			fraction += (*c - '0') * unit;
+	if (seconds < 0 || *c != '\0')
+		fatal(2, "%s: not a number of seconds: '%s'", what, text);
+	return seconds * SECOND + fraction;
+}
+
+/* A size in bytes, 1 to BUFFER_MAX. */
+static size_t
+parse_size(const char *what, const char *text)
+{
+	const char *c = text;
+	int64_t size = parse_digits(&c, BUFFER_MAX);
+
+	if (size > 0 && (*c == 'k' || *c == 'm'))
+		size *= *c++ == 'k' ? 1024 : 1048576;
+	if (size < 1 || size > BUFFER_MAX || *c != '\0')
+		fatal(2, "%s: not a size from 1 to %d: '%s'", what,
+		    BUFFER_MAX, text);
+	return (size_t)size;
+}
+
+/* [host:]port with host a name, an IPv4 address, *, or [IPv6 address]. */
+static void
+parse_place(const char *what, const char *text, struct place *place)
+{
+	const char *colon = strrchr(text, ':'), *host = text;
+	const char *port = colon != NULL ? colon + 1 : text;
+	size_t length = (size_t)(port - text) - (colon != NULL);
+	int64_t number = parse_digits(&port, 65535);
+
+	if (number < 0 || *port != '\0')
+		fatal(2, "%s: not a port from 0 to 65535: '%s'", what, text);
+	if (length > 2 && host[0] == '[' && host[length - 1] == ']') {
+		host++;
+		length -= 2;
+	} else if (strcspn(host, ":[]") < length)
+		fatal(2, "%s: not [IPv6 address]:port: '%s'", what, text);
+	if (length >= sizeof place->host)
+		fatal(2, "%s: host name too long: '%s'", what, text);
+	if (length == 1 && host[0] == '*')
+		length = 0;
+	snprintf(place->host, sizeof place->host, "%.*s", (int)length, host);
+	place->port = (int)number;
+}
+
+/* A numeric address, or one with the number of bits that have to agree. */
+static void
+parse_net(const char *what, const char *text, int side)
+{
+	struct net *net = &conf.nets[side][conf.net_count[side]];
+	size_t length = strcspn(text, "/");
+	const char *bits = text + length + (text[length] == '/');
+	int64_t mapped = memchr(text, ':', length) != NULL ? 0 : 96;
+	int64_t number = text[length] != '/' ? 128 - mapped :
+	    parse_digits(&bits, 128 - mapped);
+
+	if (conf.net_count[side] == NETS)
+		fatal(2, "%s: more than %d networks: '%s'", what, NETS, text);
+	if (!address_bytes(text, length, net->bytes) || number < 0 ||
+	    *bits != '\0')
+		fatal(2, "%s: not an address or network: '%s'", what, text);
+	net->bits = (size_t)(mapped + number);
+	conf.net_count[side]++;
+}
+
+/* Takes one option; those that are left at the end have seconds. */
+static void
+option_take(int option, const char *what, const char *text)
+{
+	static const struct {
+		int option, zero_is_never;
+		int64_t *value;
+	} table[] = { { 'e', 0, &conf.eof_hold }, { 'g', 0, &conf.grace },
+	    { 'H', 0, &conf.hold }, { 'i', 1, &conf.idle },
+	    { 'k', 0, &conf.keepalive }, { 'r', 0, &conf.silence },
+	    { 't', 1, &conf.period }, { 'w', 1, &conf.stall } };
+	size_t i;
+
+	switch (option) {
+	case '4': conf.family = AF_INET; break;
+	case '6': conf.family = AF_INET6; break;
+	case 'A': parse_net(what, text, SIDE_A); break;
+	case 'B': parse_net(what, text, SIDE_B); break;
+	case 'b': conf.capacity = parse_size(what, text); break;
+	case 'h':
+		exit(fputs(usage_text, stdout) < 0 || fflush(stdout) != 0);
+	case 'l': conf.lossless = 1; break;
+	case 'm':
+		parse_place(what, text, &conf.places[METRICS]);
+		if (strchr(text, ':') == NULL)
+			strcpy(conf.places[METRICS].host, "localhost");
+		break;
+	case 'n':
+		if (strlen(conf.name = text) - 1 >= 64)
+			fatal(2, "-n: not 1 to 64 characters: '%s'", text);
+		break;
+	case 'q': conf.level = LOG_NOTICE; break;
+	case 's': conf.syslog = 1; break;
+	case 'V':
+		exit(puts("tcpbridge " VERSION) < 0 || fflush(stdout) != 0);
+	case 'v': conf.level = LOG_DEBUG; break;
+	case 'x': conf.trace = 1; break;
+	}
+	for (i = 0; i < sizeof table / sizeof table[0]; i++)
+		if (table[i].option == option) {
+			*table[i].value = parse_seconds(what, text);
+			if (*table[i].value == 0 && table[i].zero_is_never)
+				*table[i].value = NEVER;
+		}
+}
+
+/* Reads the command line into conf; whatever is wrong ends the program. */
+static void
+options_read(int argc, char **argv)
+{
+	char what[] = "-?";
+	int option, excluded = 0;
+
+	while ((option = getopt(argc, argv,
+	    ":46A:B:b:e:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
+		if (option == '?' || option == ':')
+			fatal(2, "-%c: %s", optopt, option == '?' ?
+			    "unknown option, -h lists all" :
+			    "needs an argument");
+		if (option == 'g' || option == 'H')
+			excluded = option;
+		what[1] = (char)option;
+		option_take(option, what, optarg);
+	}
+	if (conf.lossless && excluded)
+		fatal(2, "-l: excludes -%c", excluded);
+	if (argc - optind == 1 || argc - optind > 2)
+		fatal(2, "two addresses or none, not %d: '%s'",
+		    argc - optind, argv[argc - 1]);
+	if (argc - optind == 2) {
+		parse_place("side A", argv[optind], &conf.places[SIDE_A]);
+		parse_place("side B", argv[optind + 1], &conf.places[SIDE_B]);
+	}
+}
+
+/*
+ * Opens 0-2 on /dev/null if they are closed: a socket with such a number
+ * would get the log into its stream.
+ */
+static void
+descriptors_fill(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+int
+main(int argc, char **argv)
+{
+	int i;
+
+	descriptors_fill();
+	signal(SIGPIPE, SIG_IGN);
+	options_read(argc, argv);
+	if (conf.syslog)
+		openlog(conf.name[0] != '\0' ? conf.name : "tcpbridge",
+		    LOG_NDELAY, LOG_DAEMON);
+	now = clock_read();
+	start_time = (uint64_t)time(NULL);
+	stop_time = NEVER;
+	totals_due = conf.period == NEVER ? NEVER : now + conf.period;
+	live = conf.period != NEVER && !conf.syslog && isatty(STDERR_FILENO);
+	for (i = 0; i < SIDES; i++) {
+		slots[i].fd = -1;
+		flows[i].ring.capacity = conf.capacity;
+		sides[i].left = now;
+	}
+	for (i = 0; i < SCRAPES; i++)
+		scrapes[i].fd = -1;
+	for (i = 0; i < SERVICES; i++)
+		if (conf.places[i].port >= 0)
+			service_open(i);
+	signals_open();
+	log_event(LOG_INFO, "ready", "state=%s pid=%ld version=" VERSION
+	    " buffer=%zu", state_name(), (long)getpid(), conf.capacity);
+	loop_run();
+	if (conf.trace)
+		trace_bytes(SIDE_A, scratch, 0);
+	totals_log(LOG_INFO);
+	log_event(LOG_INFO, "stop", "signal=%s", stop_signal == SIGTERM ?
+	    "SIGTERM" : stop_signal == SIGINT ? "SIGINT" : "SIGHUP");
+	if (live_shown) {	/* the terminal is left clean */
+		page_used = 0;
+		page_add("\r\033[K");
+		page_write(STDERR_FILENO);
+	}
+	return 0;
+}
