@@ -485,14 +485,13 @@ socket_option(int fd, int level, int option, int64_t value)
 /*
  * Sets the options of a client's socket.  Keepalive is not sent while data
  * is unacknowledged, so TCP_USER_TIMEOUT bounds that, with the same total.
- * It also ends peers that acknowledge but take nothing: that is for -w to
- * say, so it is never less than -w, and not set without (tcp(7)).
+ * It also ends peers that acknowledge but take nothing, so it is not set
+ * where -w says never (tcp(7)).
  */
 static void
 socket_tune(int fd)
 {
 	int64_t idle = (conf.keepalive + SECOND - 1) / SECOND;
-	int64_t total = 2 * conf.keepalive;
 
 	socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	socket_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
@@ -517,9 +516,9 @@ socket_tune(int fd)
 #ifdef TCP_USER_TIMEOUT
 	if (conf.stall != NEVER)
 		socket_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-		    (conf.stall > total ? conf.stall : total) / MSEC);
+		    2 * conf.keepalive / MSEC);
 #endif
-	(void)idle, (void)total;
+	(void)idle;
 }
 
 /*
@@ -903,6 +902,8 @@ side_receive(int side)
 		size = !side_paced(side) || room > READ_SMALL || slot->shut ?
 		    READ_SMALL : room;
 	}
+	if (size == 0)
+		return 0;	/* recv() would return 0, as for EOF */
 	n = recv(slot->fd, into, size, 0);
 	if (n <= 0)
 		slot_end(side, n == 0);
@@ -1079,16 +1080,16 @@ totals_log(int level)
 	}
 }
 
-/* Adds a count in four columns: 999, 1.2k, 12k, 999M. */
+/* Adds a count in at most four characters: 999, 1.2k, 12k, 999M. */
 static void
 page_add_human(double count)
 {
-	const char *unit = " kMGTPE";
+	const char *unit = "\0kMGTPE";
 
 	for (; count >= 999.5; unit++)
 		count /= 1000;
-	page_add(*unit != ' ' && count < 9.95 ? "%.1f%c" : "%3.0f%c", count,
-	    *unit);
+	page_add(*unit != '\0' && count < 9.95 ? "%.1f%.1s" : "%.0f%.1s",
+	    count, unit);
 }
 
 /*
@@ -1118,7 +1119,7 @@ live_draw(void)
 		page_add_human(flows[i].rate);
 		page_add("/s ");
 		page_add_human((double)flows[i].sent);
-		page_add("%.*s%.*s", marks, "###", 3 - marks, "...");
+		page_add(" %.*s%.*s", marks, "###", 3 - marks, "...");
 	}
 	page_add(" %.15s !", side_connected(SIDE_B) ? slots[SIDE_B].peer : "-");
 	page_add_human((double)(flows[SIDE_A].dropped + flows[SIDE_B].dropped));
@@ -1779,7 +1780,7 @@ options_read(int argc, char **argv)
 }
 
 /*
- * Opens 0-2 on /dev/null if they are closed: a socket with such a number
+ * Opens 0-2 on /dev/null where they are closed: a socket with such a number
  * would get the log into its stream.
  */
 static void
@@ -1787,11 +1788,9 @@ descriptors_fill(void)
 {
 	int fd;
 
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
+	for (fd = 0; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			fatal(1, "/dev/null: %s", strerror(errno));
 }
 
 int
