@@ -729,7 +729,7 @@ side_held(int side)
 static int
 side_keeps(int side)
 {
-	return side_connected(side) || now - sides[side].left < conf.hold;
+	return slots[side].fd >= 0 || now - sides[side].left < conf.hold;
 }
 
 /*
@@ -829,7 +829,6 @@ flow_store(int side, const unsigned char *bytes, size_t size)
 	log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total=" U64,
 	    flow_names[side], flow->drops, flow->dropped);
 	flow->dropping = 0;
-	flow->unsaid = 0;
 }
 
 /* Drops what has waited for an absent side when -H is over. */
@@ -867,13 +866,14 @@ slot_end(int side, int eof)
 {
 	struct slot *slot = &slots[side];
 
-	if (eof && (slot->shut || conf.eof_hold == 0))
-		slot_lose(side, slot->shut ? SHUTDOWN : END, NULL);
-	else if (eof) {
+	if (eof) {
 		slot->half_closed = 1;
 		slot->ended = now;
-		log_event(LOG_INFO, "half_close", "side=%s session=" U64,
-		    service_names[side], slot->session);
+		if (slot->shut || conf.eof_hold == 0)
+			slot_lose(side, slot->shut ? SHUTDOWN : END, NULL);
+		else if (slot->lost == NOT_LOST)
+			log_event(LOG_INFO, "half_close", "side=%s session="
+			    U64, service_names[side], slot->session);
 	} else if (errno == ECONNRESET || errno == EPIPE)
 		slot_lose(side, RESET, NULL);
 	else if (errno == ETIMEDOUT)
@@ -1307,6 +1307,19 @@ is_over(int64_t since, int64_t limit, int64_t *due)
 }
 
 /*
+ * How long a client may take nothing until something follows from it: -w,
+ * or -g where that holds the other side back.
+ */
+static int64_t
+side_patience(int side)
+{
+	int holds_back = slots[!side].fd >= 0 && !slots[!side].half_closed &&
+	    !conf.lossless && !wants_read(!side);
+
+	return holds_back && conf.grace < conf.stall ? conf.grace : conf.stall;
+}
+
+/*
  * Does what is due on a side by the clock.  While data waits for its client,
  * acknowledgements are asked for, often enough to time -w and, where that
  * holds the other side back, -g; fewer bytes without one are progress.
@@ -1315,8 +1328,7 @@ static void
 side_timers(int side, int64_t *due)
 {
 	struct slot *slot = &slots[side];
-	int64_t unacked, patience = conf.stall;
-	int paces;
+	int64_t unacked, patience;
 
 	if (slot->fd < 0 && side_held(side) > 0 &&
 	    is_over(sides[side].left, conf.hold, due))
@@ -1329,20 +1341,20 @@ side_timers(int side, int64_t *due)
 		slot_lose(side, TIMEOUT, "idle");
 	if (!wants_write(side))
 		return;
-	paces = slots[!side].fd >= 0 && !conf.lossless && !wants_read(!side);
-	if (paces && conf.grace < patience)
-		patience = conf.grace;
-	if (patience != NEVER &&
-	    is_over(slot->sampled, patience / 20 + MSEC, due)) {
+	patience = side_patience(side);
+	if (patience == NEVER)
+		return;
+	if (now - slot->sampled >= patience / 20 + MSEC ||
+	    now - slot->progress >= conf.stall) {
 		unacked = socket_unacked(slot->fd);
 		if (unacked < slot->unacked)
 			slot->progress = now;
 		slot->unacked = unacked;
 		slot->sampled = now;
-		is_over(slot->sampled, patience / 20 + MSEC, due);
+		patience = side_patience(side);
 	}
-	if (paces)
-		is_over(slot->progress, conf.grace, due);
+	is_over(slot->sampled, patience / 20 + MSEC, due);
+	is_over(slot->progress, patience, due);
 	if (is_over(slot->progress, conf.stall, due))
 		slot_lose(side, TIMEOUT, "write");
 }
@@ -1354,26 +1366,24 @@ side_timers(int side, int64_t *due)
 static int64_t
 timers_run(void)
 {
-	int64_t due = NEVER;
-	int i;
+	int64_t due;
+	int i, connected;
 
-	for (i = 0; i < SIDES; i++) {
-		int stays = side_connected(i);
-
-		side_timers(i, &due);
-		if (stays && !side_connected(i))
-			due = now;	/* that changes what was due before */
+	do {		/* again if that made another one lost */
+		connected = side_connected(SIDE_A) + side_connected(SIDE_B);
+		due = NEVER;
+		for (i = 0; i < SIDES; i++)
+			if (slots[i].fd >= 0 && !side_connected(i) &&
+			    (stop_time != NEVER || side_drain(i)))
+				slot_close(i);
+		for (i = 0; i < SIDES; i++)
+			side_timers(i, &due);
+	} while (side_connected(SIDE_A) + side_connected(SIDE_B) < connected);
+	for (i = 0; i < SIDES; i++)
 		if (stop_time != NEVER && side_connected(i) &&
 		    side_held(i) == 0 && !slots[i].shut) {
 			slots[i].shut = 1;	/* has all: gets the EOF */
 			shutdown(slots[i].fd, SHUT_WR);
-		}
-	}
-	for (i = 0; i < SIDES; i++)
-		if (slots[i].fd >= 0 && !side_connected(i) &&
-		    (stop_time != NEVER || side_drain(i))) {
-			slot_close(i);
-			due = now;
 		}
 	for (i = 0; i < SCRAPES; i++)
 		if (scrapes[i].fd >= 0 &&
