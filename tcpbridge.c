@@ -19,10 +19,10 @@
  *
  *	received = sent + dropped + held (what is used of the ring)
  *
- * One turn of the loop: what is due by the clock is done and lost clients
- * are closed; descriptor sets are built from predicates over the state
- * alone; pselect() waits; bytes are received, then sent; clients accepted.
- * Where a client fails it is only marked as lost.
+ * One turn of the loop: what is due is done and lost clients are closed; fd
+ * sets are built from predicates over the state alone; pselect() waits; bytes
+ * are received, then sent; clients accepted.  A client that fails is only
+ * marked as lost.
  */
 
 /* POSIX, and what lies beyond it where a system would hide that. */
@@ -57,9 +57,13 @@
 /* ---- Limits ---------------------------------------------------------- */
 
 #define VERSION "1.0"
+#define U64 "%" PRIu64
 
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
+#endif
+#ifndef PIPE_BUF		/* what a pipe that is ready takes at once */
+#define PIPE_BUF _POSIX_PIPE_BUF
 #endif
 
 enum {
@@ -81,154 +85,125 @@ enum {
 #define SECOND INT64_C(1000000)
 #define NEVER INT64_MAX
 #define SECONDS_MAX 1000000000	/* in an argument; 31 years */
-#define STOP_TIME (2 * SECOND)	/* for held bytes when stopping */
-#define SCRAPE_TIME (2 * SECOND)	/* for a metrics client, in all */
+#define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
 #define LATE (100 * MSEC)	/* a wait so much too long is a pause */
-#define U64 "%" PRIu64
-
-#ifndef PIPE_BUF	/* what a pipe that is ready takes at once */
-#define PIPE_BUF _POSIX_PIPE_BUF
-#endif
 
 /* ---- Types and state ------------------------------------------------- */
 
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
 enum reason { NOT_LOST, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED,
     REASONS };
-enum drop { OVERFLOW, EXPIRED };
 enum refusal { DENIED, BUSY, LIMIT, REFUSALS };
 
 /* A queue of bytes in a circle. */
 struct ring {
 	size_t capacity;	/* usable bytes, 1 to BUFFER_MAX */
-	size_t start;		/* offset of the oldest byte, < capacity */
-	size_t used;		/* bytes held, <= capacity */
+	size_t start, used;	/* offset of the oldest byte; bytes held */
 	unsigned char bytes[BUFFER_MAX];
 };
 
 /* One direction; the index is the side that the bytes come from. */
-struct flow {
+static struct flow {
 	struct ring ring;	/* bytes received and not yet sent */
-	uint64_t received;	/* bytes taken from the sender */
-	uint64_t sent;		/* bytes the receiver's socket accepted */
-	uint64_t dropped;	/* bytes not held for want of room or time */
+	uint64_t received, sent, dropped; /* bytes since the start */
 	uint64_t drops;		/* reads dropped, and expiries */
 	uint64_t unacked;	/* sent, but unacknowledged at a disconnect */
 	uint64_t unsaid;	/* dropped bytes that no log line told yet */
 	int64_t drop_time;	/* when the last drop was */
-	int64_t drop_said;	/* when it was last logged */
-	int dropping;		/* a run of drops is on */
+	int64_t drop_said;	/* when it was logged; 0 when a run is over */
 	uint64_t rate_sent;	/* sent, when the rate was last made */
 	double rate;		/* bytes a second, for the live line (-t) */
-};
+} flows[SIDES];
 
 /* The place for the one client of a side. */
-struct slot {
+static struct slot {
 	int fd;			/* its socket; -1 if the slot is free */
 	enum reason lost;	/* why it goes; NOT_LOST while it stays */
-	const char *cause;	/* with TIMEOUT: idle, write, keepalive */
-	int error;		/* with FAILED: errno */
+	const char *cause;	/* of a TIMEOUT: idle, write, keepalive */
+	int error;		/* of FAILED: errno */
 	int half_closed;	/* EOF was read; -e keeps it for sending */
 	int shut;		/* stopping: nothing more is sent to it */
-	int read_watched;	/* was in the read set of the last wait */
-	int write_watched;	/* was in the write set of the last wait */
+	int read_watched, write_watched; /* in the sets of the last wait */
 	uint64_t session;	/* number of the connection, from 1 */
-	uint64_t received;	/* bytes of this connection */
-	uint64_t sent;		/* bytes of this connection */
-	int64_t since;		/* when it was accepted */
+	uint64_t received, sent; /* bytes of this connection */
+	int64_t since, ended;	/* when it was accepted, EOF was read */
 	int64_t heard;		/* when it last sent, or was not read */
 	int64_t progress;	/* when it last took a byte, or none waited */
 	int64_t sampled;	/* when unacked was asked for */
 	int64_t unacked;	/* as sampled, bytes; NEVER when not yet */
-	int64_t ended;		/* when EOF was read */
 	char peer[ADDRESS_SIZE];
-};
+} slots[SIDES];
 
 /* What stays of a side while clients come and go. */
-struct side {
-	uint64_t connects;	/* clients that took the slot */
-	uint64_t disconnects[REASONS];
-	uint64_t refused[REFUSALS];
+static struct side {
+	uint64_t connects, disconnects[REASONS], refused[REFUSALS];
 	uint64_t refused_unsaid; /* newcomers, since the last refuse line */
 	int64_t refused_next;	/* when the next one may be logged */
 	int64_t left;		/* when the last client left; the start */
-};
-
-/* A network that -A or -B lets in. */
-struct net {
-	size_t bits;		/* that have to agree, 0 to 128 */
-	unsigned char bytes[16]; /* IPv6, or v4-mapped (RFC 4291) */
-};
-
-/* Where to listen. */
-struct place {
-	char host[256];		/* empty for every interface */
-	int port;		/* 0 lets the system choose; -1: nowhere */
-};
+} sides[SIDES];
 
 /* A socket that clients dial. */
-struct listener {
-	int fd;
-	int service;		/* SIDE_A, SIDE_B or METRICS */
-	int failing;		/* the last accept() lacked a resource */
-	int64_t rest_until;	/* not asked before this */
+static struct listener {
+	int fd, service;	/* the socket; SIDE_A, SIDE_B or METRICS */
+	int64_t rest_until;	/* if accept() failed for a lack, else 0 */
 	char address[ADDRESS_SIZE];
-};
+} listeners[LISTENERS];
 
 /* A client of the metrics port. */
-struct scrape {
+static struct scrape {
 	int fd;			/* -1 when free */
 	int answered;		/* what still comes is thrown away */
 	int64_t deadline;	/* when it is closed at the latest */
 	size_t used;		/* bytes of the request so far */
 	char request[REQUEST_MAX];
-};
+} scrapes[SCRAPES];
 
+/* What the command line says. */
 static struct {
-	int family;			/* -4, -6; else AF_UNSPEC */
-	int level;			/* -q, -v: LOG_..., logged up to it */
+	int family, level;		/* -4, -6; -q, -v: LOG_... */
 	int lossless, syslog, trace;	/* -l, -s, -x */
 	const char *name;		/* -n; empty if none */
 	size_t capacity;		/* -b, bytes */
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
-	struct net nets[SIDES][NETS];	/* -A, -B */
+	struct net {
+		size_t bits;		/* that have to agree, 0 to 128 */
+		unsigned char bytes[16]; /* IPv6 or v4-mapped (RFC 4291) */
+	} nets[SIDES][NETS];		/* -A, -B */
 	int net_count[SIDES];		/* 0 lets everyone in */
-	struct place places[SERVICES];	/* operands, -m */
+	struct place {
+		const char *host;	/* NULL for every interface */
+		int port;		/* 0: any free one; -1: nowhere */
+	} places[SERVICES];		/* operands, -m */
 } conf = {
 	.level = LOG_INFO, .name = "", .capacity = BUFFER_MAX,
 	.grace = SECOND / 10, .keepalive = 30 * SECOND, .hold = NEVER,
 	.idle = NEVER, .period = NEVER, .stall = 10 * SECOND,
-	.places = { { "", 1024 }, { "", 1025 }, { "", -1 } }
+	.places = { { NULL, 1024 }, { NULL, 1025 }, { NULL, -1 } }
 };
 
-static struct flow flows[SIDES];
-static struct slot slots[SIDES];
-static struct side sides[SIDES];
-static struct listener listeners[LISTENERS];
 static int listener_count;
-static struct scrape scrapes[SCRAPES];
 static int fd_top;		/* highest descriptor the loop ever watched */
 static unsigned char scratch[READ_SMALL]; /* a read that may be dropped */
 static char page[TEXT_SIZE];	/* what is about to be said */
 static size_t page_used;	/* characters of it */
 static int64_t now;		/* CLOCK_MONOTONIC, read once a turn */
-static uint64_t start_time;	/* CLOCK_REALTIME at start, seconds */
-static int64_t stop_time;	/* when stopping is over; NEVER if not begun */
-static int64_t totals_due;	/* when -t is next due, or NEVER */
+static int64_t stop_time = NEVER; /* when stopping is over, once begun */
+static int64_t totals_last;	/* when -t was last done */
+static time_t start_time;	/* CLOCK_REALTIME at start, seconds */
 static uint64_t sessions;	/* connections so far */
-static uint64_t log_lost;	/* lines that could not be written */
-static uint64_t log_unsaid;	/* of these, not told yet */
+static uint64_t log_lost;	/* lines that were not written, as told */
+static uint64_t log_unsaid;	/* and those not told yet */
 static int live, live_shown;	/* -t keeps a line in place; it stands */
 static sigset_t wait_mask;	/* signals blocked while pselect waits */
-static volatile sig_atomic_t stop_signal, stop_count;
-static volatile sig_atomic_t totals_asked, continued;
+static volatile sig_atomic_t stop_signal, stop_count, totals_asked, continued;
 
-static const char *const service_names[] = { "A", "B", "metrics" };
+static const char *const service_names[] = { "side=A", "side=B",
+    "service=metrics" };
+static const char *const side_names[] = { "A", "B" };
 static const char *const flow_names[] = { "A->B", "B->A" };
 static const char *const reason_names[] = { "none", "eof", "reset",
     "timeout", "replaced", "shutdown", "error" };
-static const char *const drop_names[] = { "overflow", "expired" };
 static const char *const refusal_names[] = { "denied", "busy", "limit" };
 
 /* ---- Messages -------------------------------------------------------- */
@@ -248,10 +223,7 @@ page_add(const char *format, ...)
 		page_used += (size_t)n < room ? (size_t)n : room - 1;
 }
 
-/*
- * Adds the name as a pair, quoted if asked or where that is needed; logfmt
- * and Prometheus labels escape alike.
- */
+/* Adds the name, in quotes if asked or needed: logfmt or Prometheus. */
 static void
 page_add_name(int quote)
 {
@@ -281,9 +253,8 @@ page_add_time(void)
 
 /*
  * Writes the page in one call if the descriptor takes it now, and begins a
- * new one.  0-2 are shared with others, so they stay blocking and are asked
- * first: a stopped terminal or a full pipe must not stop the bridge.
- * Returns 0 if it was not written.
+ * new one; returns 0 if it does not.  0-2 are shared with others, so they
+ * stay blocking: a stopped terminal or a full pipe must not stop the bridge.
  */
 static int
 page_write(int fd)
@@ -300,15 +271,13 @@ page_write(int fd)
 }
 
 /*
- * Logs an event, one line, on standard error or syslog, with a level of
- * syslog(3); LOG_NOTICE is for what was asked for and told under -q, too.
- * What can't be written is counted, and told before the next line that can.
+ * Logs an event, one line, with a level of syslog(3); LOG_NOTICE is what
+ * was asked for, so it is told under -q, too.  What can't be written is
+ * counted, and told before the next line that can.
  */
 static void
 log_event(int level, const char *event, const char *format, ...)
 {
-	const char *name = level == LOG_WARNING ? "warn" :
-	    level == LOG_DEBUG ? "debug" : "info";
 	uint64_t unsaid = log_unsaid;
 	char rest[1024];
 	va_list args;
@@ -318,8 +287,11 @@ log_event(int level, const char *event, const char *format, ...)
 	log_unsaid = 0;		/* so that this goes one deep only */
 	if (unsaid > 0)
 		log_event(LOG_WARNING, "log_lost", "lines=" U64, unsaid);
-	if (log_unsaid > 0)
-		log_unsaid = unsaid;
+	if (log_unsaid > 0) {	/* nor can this one be told */
+		log_unsaid += unsaid;
+		return;
+	}
+	log_lost += unsaid;
 	va_start(args, format);
 	vsnprintf(rest, sizeof rest, format, args);
 	va_end(args);
@@ -328,7 +300,8 @@ log_event(int level, const char *event, const char *format, ...)
 		/* The live line makes way; the loop draws it again. */
 		page_add(live_shown ? "\r\033[Ktime=" : "time=");
 		page_add_time();
-		page_add(" level=%s ", name);
+		page_add(" level=%s ", level == LOG_WARNING ? "warn" :
+		    level == LOG_DEBUG ? "debug" : "info");
 	}
 	if (conf.name[0] != '\0')
 		page_add_name(0);
@@ -338,10 +311,10 @@ log_event(int level, const char *event, const char *format, ...)
 		return;
 	}
 	page_add("\n");
-	if (log_unsaid == 0 && page_write(STDERR_FILENO))
+	if (page_write(STDERR_FILENO))
 		live_shown = 0;
 	else
-		log_unsaid++, log_lost++;
+		log_unsaid = 1;
 }
 
 /* Ends a program that can't start (2: wrong usage) or go on: one line. */
@@ -362,29 +335,44 @@ fatal(int status, const char *format, ...)
 
 /* ---- Rings ----------------------------------------------------------- */
 
-/* Pure arithmetic; the caller copies, a piece in one go. */
+/*
+ * Pure arithmetic; the caller copies, to the free piece or from the held
+ * one at start.  The contracts are in ACSL, and test/prove has them proved.
+ */
 
+/*@ predicate sound(struct ring *ring) = \valid(ring) &&
+  @     0 < ring->capacity <= BUFFER_MAX && ring->start < ring->capacity &&
+  @     ring->used <= ring->capacity; */
+
+/*@ requires sound(ring);
+  @ assigns \nothing;
+  @ ensures \result == ring->capacity - ring->used; */
 static size_t
 ring_room(const struct ring *ring)
 {
 	return ring->capacity - ring->used;
 }
 
-/* The first free piece: its length, 0 if full, and where it starts. */
+/*@ requires sound(ring) && \valid(offset) && \separated(ring, offset);
+  @ assigns *offset;
+  @ ensures *offset == (ring->start + ring->used) % ring->capacity;
+  @ ensures *offset + \result <= ring->capacity;
+  @ ensures \result <= ring->capacity - ring->used;
+  @ ensures \result == 0 <==> ring->used == ring->capacity; */
 static size_t
 ring_free_piece(const struct ring *ring, size_t *offset)
 {
-	size_t to_end = ring->capacity - ring->start;
+	size_t end = ring->start + ring->used;
+	int wraps = end >= ring->capacity;
 
-	if (ring->used < to_end) {
-		*offset = ring->start + ring->used;
-		return to_end - ring->used;
-	}
-	*offset = ring->used - to_end;
-	return ring_room(ring);
+	*offset = wraps ? end - ring->capacity : end;
+	return wraps ? ring_room(ring) : ring->capacity - end;
 }
 
-/* The oldest held piece: its length, 0 if empty; it starts at start. */
+/*@ requires sound(ring);
+  @ assigns \nothing;
+  @ ensures \result <= ring->used && ring->start + \result <= ring->capacity;
+  @ ensures \result == 0 <==> ring->used == 0; */
 static size_t
 ring_held_piece(const struct ring *ring)
 {
@@ -393,23 +381,29 @@ ring_held_piece(const struct ring *ring)
 	return ring->used < to_end ? ring->used : to_end;
 }
 
-/* Bytes were copied to the first free piece; at most its length. */
+/*@ requires sound(ring) && size <= ring->capacity - ring->used;
+  @ assigns ring->used;
+  @ ensures sound(ring) && ring->used == \old(ring->used) + size; */
 static void
 ring_put(struct ring *ring, size_t size)
 {
 	ring->used += size;
 }
 
-/*
- * The oldest bytes are done with, at most a held piece.  An empty ring
- * starts again at 0, so that light traffic touches only a few pages.
- */
+/* An empty ring starts again at 0: light traffic touches few pages. */
+/*@ requires sound(ring) && size <= ring->used;
+  @ assigns ring->used, ring->start;
+  @ ensures sound(ring) && ring->used == \old(ring->used) - size;
+  @ ensures ring->start == (ring->used == 0 ? 0 :
+  @     (\old(ring->start) + size) % ring->capacity); */
 static void
 ring_take(struct ring *ring, size_t size)
 {
 	ring->used -= size;
 	ring->start += size;
-	if (ring->used == 0 || ring->start == ring->capacity)
+	if (ring->start >= ring->capacity)
+		ring->start -= ring->capacity;
+	if (ring->used == 0)
 		ring->start = 0;
 }
 
@@ -428,19 +422,15 @@ clock_read(void)
 static void
 address_text(const struct sockaddr *address, socklen_t length, char *text)
 {
-	char host[ADDRESS_SIZE - 10], port[8];
+	char host[ADDRESS_SIZE - 10] = "unknown", port[8] = "0";
 
-	strcpy(text, "unknown");
-	if (getnameinfo(address, length, host, sizeof host, port, sizeof port,
-	    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-		snprintf(text, ADDRESS_SIZE, strchr(host, ':') != NULL ?
-		    "[%s]:%s" : "%s:%s", host, port);
+	getnameinfo(address, length, host, sizeof host, port, sizeof port,
+	    NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(text, ADDRESS_SIZE, strchr(host, ':') != NULL ?
+	    "[%s]:%s" : "%s:%s", host, port);
 }
 
-/*
- * Reads a numeric address of a given length as 16 bytes, IPv4 as v4-mapped
- * IPv6, so that one comparison serves both.  Returns 0 if it is none.
- */
+/* Reads a numeric address as IPv6, or v4-mapped; returns 0 if it is none. */
 static int
 address_bytes(const char *text, size_t length, unsigned char *bytes)
 {
@@ -453,14 +443,13 @@ address_bytes(const char *text, size_t length, unsigned char *bytes)
 }
 
 /*
- * Makes a socket fit for the loop: below FD_SETSIZE (a larger one would be
- * written past the end of an fd_set), non-blocking, closed on exec.
- * Returns 0 with errno if that can't be.
+ * Makes a socket fit for the loop: non-blocking, closed on exec, and below
+ * FD_SETSIZE, or it would be written past an fd_set.  Returns 0 if it can't.
  */
 static int
 socket_prepare(int fd)
 {
-	int flags;
+	int flags = fcntl(fd, F_GETFL);
 
 	if (fd >= FD_SETSIZE) {
 		errno = EMFILE;
@@ -468,18 +457,15 @@ socket_prepare(int fd)
 	}
 	if (fd > fd_top)
 		fd_top = fd;
-	return (flags = fcntl(fd, F_GETFL)) >= 0 &&
-	    fcntl(fd, F_SETFL, flags | O_NONBLOCK) >= 0 &&
+	return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) >= 0 &&
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) >= 0;
 }
 
 /* Sets an option that the bridge works without; a failure is no matter. */
 static void
-socket_option(int fd, int level, int option, int64_t value)
+socket_option(int fd, int level, int option, int value)
 {
-	int number = value < INT_MAX ? (int)value : INT_MAX;
-
-	setsockopt(fd, level, option, &number, sizeof number);
+	setsockopt(fd, level, option, &value, sizeof value);
 }
 
 /*
@@ -491,7 +477,9 @@ socket_option(int fd, int level, int option, int64_t value)
 static void
 socket_tune(int fd)
 {
-	int64_t idle = (conf.keepalive + SECOND - 1) / SECOND;
+	int64_t most = 32767 * SECOND;	/* Linux refuses longer ones */
+	int64_t wanted = conf.keepalive < most ? conf.keepalive : most;
+	int idle = (int)((wanted + SECOND - 1) / SECOND);
 
 	socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	socket_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
@@ -501,30 +489,24 @@ socket_tune(int fd)
 	if (conf.keepalive == 0)
 		return;
 	socket_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-#ifdef TCP_KEEPALIVE	/* the name of TCP_KEEPIDLE on macOS */
+#if defined TCP_KEEPIDLE
+	socket_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+#elif defined TCP_KEEPALIVE	/* its name on macOS */
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPALIVE, idle);
 #endif
-#ifdef TCP_KEEPIDLE
-	socket_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
-#endif
-#ifdef TCP_KEEPINTVL
+#if defined TCP_KEEPINTVL && defined TCP_KEEPCNT
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (idle + 2) / 3);
-#endif
-#ifdef TCP_KEEPCNT
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
 #endif
 #ifdef TCP_USER_TIMEOUT
 	if (conf.stall != NEVER)
 		socket_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-		    2 * conf.keepalive / MSEC);
+		    (int)(2 * wanted / MSEC));
 #endif
 	(void)idle;
 }
 
-/*
- * Bytes sent that the peer's TCP has not acknowledged; Linux tells that
- * after a reset, too.  0 where the system does not tell.
- */
+/* Bytes sent that the peer's TCP has not acknowledged, if that is told. */
 static int
 socket_unacked(int fd)
 {
@@ -542,36 +524,10 @@ socket_unacked(int fd)
 	return bytes;
 }
 
-/* Whether the system has no IPv6, not even its loopback address. */
-static int
-ipv6_lacking(void)
-{
-	struct sockaddr_in6 loopback = { 0 };
-	int lacking, fd = socket(AF_INET6, SOCK_STREAM, 0);
-
-	if (fd < 0)
-		return 1;
-	loopback.sin6_family = AF_INET6;
-	loopback.sin6_addr = in6addr_loopback;
-	lacking = bind(fd, (struct sockaddr *)&loopback, sizeof loopback) < 0;
-	close(fd);
-	return lacking;
-}
-
-/* Where the port stands in an address of either family. */
-static in_port_t *
-address_port(struct sockaddr *address)
-{
-	if (address->sa_family == AF_INET6)
-		return &((struct sockaddr_in6 *)(void *)address)->sin6_port;
-	return &((struct sockaddr_in *)(void *)address)->sin_port;
-}
-
 /*
- * Opens one more listener; afterwards the address has the port that the
- * system chose.  Returns 0 with errno if it can't be.  SO_REUSEADDR lets a
- * restart bind while old connections are in TIME_WAIT; SO_REUSEPORT would
- * let a second bridge steal half of the clients.
+ * Opens one more listener and gives the address its port; returns errno or
+ * 0.  SO_REUSEADDR lets a restart bind while connections are in TIME_WAIT;
+ * SO_REUSEPORT would let a second bridge steal half of the clients.
  */
 static int
 listener_open(struct addrinfo *info, int service)
@@ -581,7 +537,7 @@ listener_open(struct addrinfo *info, int service)
 	int error, fd = socket(info->ai_family, SOCK_STREAM, 0);
 
 	if (fd < 0)
-		return 0;
+		return errno;
 	socket_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (info->ai_family == AF_INET6)
 		socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
@@ -590,86 +546,82 @@ listener_open(struct addrinfo *info, int service)
 	    getsockname(fd, info->ai_addr, &length) < 0) {
 		error = errno;
 		close(fd);
-		errno = error;
-		return 0;
+		return error;
 	}
 	address_text(info->ai_addr, length, listener->address);
 	listener->fd = fd;
 	listener->service = service;
 	listener_count++;
-	return 1;
+	return 0;
 }
 
 /*
- * Opens the listeners of a service, one for each of its addresses; for
- * port 0 all get the number that the system chose for the first, or all
- * others if one of them can't have it.  A family that the system lacks and
- * an address listed twice, as in some hosts(5), are skipped.  What else
- * fails ends the program.
+ * Opens a listener for each address of a service; for port 0 all get the
+ * number that the system chose for the first, or all others if one can't
+ * have it.  A family that the system lacks, so that it has no ::1, and an
+ * address listed twice are skipped.  What else fails ends the program.
  */
 static void
 service_open(int service)
 {
 	const struct place *place = &conf.places[service];
 	struct addrinfo hints = { 0 }, *info;
-	int error, i, first = listener_count, tries = 100;
+	int i, error, first = listener_count, tries = 100;
+	in_port_t *slot, port = htons((uint16_t)place->port), given = port;
 	char text[ADDRESS_SIZE];
-	in_port_t port = htons((uint16_t)place->port), given = port;
 
 	hints.ai_family = conf.family;
 	hints.ai_socktype = SOCK_STREAM;
 	hints.ai_flags = AI_PASSIVE;
-	error = getaddrinfo(place->host[0] != '\0' ? place->host : NULL, "0",
-	    &hints, &hints.ai_next);
+	error = getaddrinfo(place->host, "0", &hints, &hints.ai_next);
 	if (error != 0)
-		fatal(1, "%s: %s", place->host, error == EAI_SYSTEM ?
-		    strerror(errno) : gai_strerror(error));
+		fatal(1, "%s: %s", place->host != NULL ? place->host : "*",
+		    error == EAI_SYSTEM ? strerror(errno) :
+		    gai_strerror(error));
 	for (info = hints.ai_next; info != NULL; info = info->ai_next) {
-		*address_port(info->ai_addr) = port;
+		slot = info->ai_family == AF_INET6 ?
+		    &((struct sockaddr_in6 *)(void *)info->ai_addr)->sin6_port :
+		    &((struct sockaddr_in *)(void *)info->ai_addr)->sin_port;
+		*slot = port;
 		address_text(info->ai_addr, info->ai_addrlen, text);
 		for (i = first; i < listener_count; i++)
 			if (strcmp(listeners[i].address, text) == 0)
 				break;
 		if (i < listener_count)
-			continue;
+			continue;	/* listed twice */
 		if (listener_count == LISTENERS)
 			fatal(1, "%s: too many addresses", text);
-		if (listener_open(info, service)) {
-			port = *address_port(info->ai_addr);
-			continue;
-		}
-		error = errno;
-		if (error == EADDRINUSE && port != given && tries-- > 0) {
+		error = listener_open(info, service);
+		if (error == 0)
+			port = *slot;
+		else if (error == EADDRINUSE && port != given && tries-- > 0) {
 			while (listener_count > first)
 				close(listeners[--listener_count].fd);
 			port = given;
 			info = &hints;
-		} else if (error != EAFNOSUPPORT &&
-		    !(info->ai_family == AF_INET6 && ipv6_lacking()))
+		} else if (error != EAFNOSUPPORT && (error != EADDRNOTAVAIL ||
+		    strncmp(text, "[::1]:", 6) != 0))
 			fatal(1, "%s: %s", text, strerror(error));
+		else
+			log_event(LOG_DEBUG, "skip", "%s addr=%s error=\"%s\"",
+			    service_names[service], text, strerror(error));
 	}
 	freeaddrinfo(hints.ai_next);
 	if (listener_count == first)
 		fatal(1, "%s: %s", text, strerror(error));
-	for (i = first; i < listener_count; i++)
-		log_event(LOG_INFO, "listen", "%s=%s addr=%s",
-		    service == METRICS ? "service" : "side",
-		    service_names[service], listeners[i].address);
 }
 
 /* ---- Sides ----------------------------------------------------------- */
 
 /*
- * Writes what a client sent to standard output (-x): time and direction,
- * then rows like those of hexdump -C.  Blocks that it does not take are
- * skipped; the next trace says how many bytes are missing, and with size 0
- * only that is said.
+ * Writes what a client sent to standard output (-x), like hexdump -C.  How
+ * many bytes that did not take is said next time, and at the end (size 0).
  */
 static void
 trace_bytes(int side, const unsigned char *bytes, size_t size)
 {
 	static uint64_t untraced;
-	size_t i, offset = 0, traced = 0;
+	size_t i, offset = 0;
 	char row[ROW_SIZE];
 
 	page_used = 0;
@@ -680,27 +632,25 @@ trace_bytes(int side, const unsigned char *bytes, size_t size)
 		page_add(" %s session=" U64 " bytes=%zu\n", flow_names[side],
 		    slots[side].session, size);
 	}
-	while (offset < size || page_used > 0) {
-		if (offset == size || page_used + ROW_SIZE > PIPE_BUF) {
-			if (!page_write(STDOUT_FILENO))
-				break;
-			untraced = 0;
-			traced = offset;
-			continue;
-		}
+	for (untraced += size; page_used > 0 || offset < size;) {
 		memset(row, ' ', sizeof row);
-		for (i = 0; i < 16 && offset + i < size; i++) {
-			unsigned char c = bytes[offset + i];
+		for (i = 0; i < 16 && offset < size; i++, offset++) {
+			unsigned char c = bytes[offset];
 
 			row[3 * i + (i > 7)] = "0123456789abcdef"[c >> 4];
 			row[3 * i + (i > 7) + 1] = "0123456789abcdef"[c & 15];
 			row[51 + i] = (char)(c >= ' ' && c <= '~' ? c : '.');
 		}
 		row[50] = row[51 + i] = '|';
-		page_add("%08zx  %.*s\n", offset, (int)(52 + i), row);
-		offset += i;
+		if (i > 0)
+			page_add("%08zx  %.*s\n", offset - i, (int)(52 + i),
+			    row);
+		if (offset < size && page_used + ROW_SIZE <= PIPE_BUF)
+			continue;
+		if (!page_write(STDOUT_FILENO))
+			break;
+		untraced = size - offset;
 	}
-	untraced += size - traced;
 }
 
 /* Whether a side has a client that can be sent to. */
@@ -725,7 +675,7 @@ side_held(int side)
 	return flows[!side].ring.used;
 }
 
-/* Whether bytes for a side may wait: not when it left longer ago than -H. */
+/* Whether bytes for a side may wait: it is there, or left within -H. */
 static int
 side_keeps(int side)
 {
@@ -733,9 +683,8 @@ side_keeps(int side)
 }
 
 /*
- * Whether a sender waits for room.  Its receiver may be slower, as long as
- * it is connected and not stuck: it is stuck when data has waited for it for
- * -g and it took none.  With -l every sender waits.
+ * Whether a sender waits for room: with -l always, else for a receiver that
+ * is connected and not stuck: that took a byte within -g, or none waited.
  */
 static int
 side_paced(int side)
@@ -771,10 +720,7 @@ wants_write(int side)
 	return side_connected(side) && side_held(side) > 0;
 }
 
-/*
- * Whether newcomers are let in.  The old client is read to its end first,
- * so while that must wait for room, the newcomer waits in the backlog.
- */
+/* Whether newcomers are let in: not while the old one's bytes lack room. */
 static int
 wants_accept(const struct listener *listener)
 {
@@ -788,7 +734,7 @@ wants_accept(const struct listener *listener)
 
 /* Counts dropped bytes; logs the first of a run, then one line a second. */
 static void
-flow_drop(int side, enum drop reason, size_t size)
+flow_drop(int side, size_t size)
 {
 	struct flow *flow = &flows[side];
 
@@ -796,52 +742,26 @@ flow_drop(int side, enum drop reason, size_t size)
 	flow->unsaid += size;
 	flow->drops++;
 	flow->drop_time = now;
-	if (flow->dropping && now - flow->drop_said < SECOND)
+	if (flow->drop_said > 0 && now - flow->drop_said < SECOND)
 		return;
 	log_event(LOG_WARNING, "drop", "dir=%s session=" U64 " reason=%s "
 	    "bytes=" U64 " drops=" U64 " total=" U64, flow_names[side],
-	    slots[side].session, drop_names[reason], flow->unsaid,
-	    flow->drops, flow->dropped);
-	flow->dropping = 1;
+	    slots[side].session, side_keeps(!side) ? "overflow" : "expired",
+	    flow->unsaid, flow->drops, flow->dropped);
 	flow->drop_said = now;
 	flow->unsaid = 0;
-}
-
-/*
- * Stores bytes that fit; those of the scratch buffer are copied, others
- * are in their place already.  A run of drops a second old is over then.
- */
-static void
-flow_store(int side, const unsigned char *bytes, size_t size)
-{
-	struct flow *flow = &flows[side];
-	size_t offset, piece;
-
-	for (; size > 0; size -= piece, bytes += piece) {
-		piece = ring_free_piece(&flow->ring, &offset);
-		piece = piece < size ? piece : size;
-		if (bytes != flow->ring.bytes + offset)
-			memcpy(flow->ring.bytes + offset, bytes, piece);
-		ring_put(&flow->ring, piece);
-	}
-	if (!flow->dropping || now - flow->drop_time < SECOND)
-		return;
-	log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total=" U64,
-	    flow_names[side], flow->drops, flow->dropped);
-	flow->dropping = 0;
 }
 
 /* Drops what has waited for an absent side when -H is over. */
 static void
 side_expire(int side)
 {
-	struct ring *ring = &flows[!side].ring;
-	size_t held = ring->used;
+	size_t held = side_held(side);
 
 	if (held == 0 || side_keeps(side))
 		return;
-	ring->start = ring->used = 0;
-	flow_drop(!side, EXPIRED, held);
+	ring_take(&flows[!side].ring, held);
+	flow_drop(!side, held);
 }
 
 /* A client can't stay.  The first reason counts; the loop closes it. */
@@ -857,10 +777,7 @@ slot_lose(int side, enum reason reason, const char *cause)
 	slot->error = errno;
 }
 
-/*
- * A call on a client's socket returned nothing: there is nothing now, it
- * failed with errno, or it was EOF, after which -e keeps the client.
- */
+/* A call on a client's socket met EOF, or errno, which may mean nothing. */
 static void
 slot_end(int side, int eof)
 {
@@ -870,55 +787,68 @@ slot_end(int side, int eof)
 		slot->half_closed = 1;
 		slot->ended = now;
 		if (slot->shut || conf.eof_hold == 0)
-			slot_lose(side, slot->shut ? SHUTDOWN : END, NULL);
+			slot_lose(side, slot->shut ? SHUTDOWN : END, "");
 		else if (slot->lost == NOT_LOST)
-			log_event(LOG_INFO, "half_close", "side=%s session="
-			    U64, service_names[side], slot->session);
+			log_event(LOG_INFO, "half_close", "%s session=" U64,
+			    service_names[side], slot->session);
 	} else if (errno == ECONNRESET || errno == EPIPE)
-		slot_lose(side, RESET, NULL);
+		slot_lose(side, RESET, "");
 	else if (errno == ETIMEDOUT)
 		slot_lose(side, TIMEOUT, "keepalive");
 	else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-		slot_lose(side, FAILED, NULL);
+		slot_lose(side, FAILED, "");
 }
 
 /*
- * Receives once from a client, into the ring or over the scratch buffer:
- * that when the read might not fit whole and would then be dropped whole.
- * Returns the number of bytes, or 0 when nothing more comes now.
+ * Receives once from a client, into the ring, or over the scratch buffer
+ * when it might not fit and would be dropped whole.  Stored bytes end a run
+ * of drops a second after the last.  Returns the number of bytes read.
  */
 static size_t
 side_receive(int side)
 {
 	struct slot *slot = &slots[side];
 	struct flow *flow = &flows[side];
-	size_t offset, size = ring_free_piece(&flow->ring, &offset);
+	size_t offset, piece = ring_free_piece(&flow->ring, &offset);
 	size_t room = side_keeps(!side) ? ring_room(&flow->ring) : 0;
+	size_t size, most = piece;
 	unsigned char *into = flow->ring.bytes + offset;
 	ssize_t n;
 
-	if (size < READ_SMALL || room == 0 || slot->shut) {
+	if (piece < READ_SMALL || room == 0 || slot->shut) {
 		into = scratch;
-		size = !side_paced(side) || room > READ_SMALL || slot->shut ?
+		most = !side_paced(side) || room > READ_SMALL || slot->shut ?
 		    READ_SMALL : room;
 	}
-	if (size == 0)
+	if (most == 0)
 		return 0;	/* recv() would return 0, as for EOF */
-	n = recv(slot->fd, into, size, 0);
+	n = recv(slot->fd, into, most, 0);
 	if (n <= 0)
 		slot_end(side, n == 0);
-	if (n <= 0 || slot->shut)
-		return 0;	/* what comes after a stop is not taken */
+	if (n <= 0 || slot->shut)	/* a stop takes no more */
+		return 0;
 	size = (size_t)n;
 	slot->heard = now;
 	slot->received += size;
 	flow->received += size;
 	if (conf.trace)
 		trace_bytes(side, into, size);
-	if (size <= room)
-		flow_store(side, into, size);
-	else
-		flow_drop(side, side_keeps(!side) ? OVERFLOW : EXPIRED, size);
+	if (size > room) {
+		flow_drop(side, size);
+		return size;
+	}
+	for (most = size; most > 0; most -= piece, into += piece) {
+		piece = ring_free_piece(&flow->ring, &offset);
+		piece = piece < most ? piece : most;
+		if (into != flow->ring.bytes + offset)
+			memcpy(flow->ring.bytes + offset, into, piece);
+		ring_put(&flow->ring, piece);
+	}
+	if (flow->drop_said > 0 && now - flow->drop_time >= SECOND) {
+		log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total="
+		    U64, flow_names[side], flow->drops, flow->dropped);
+		flow->drop_said = 0;	/* unsaid goes to the next line */
+	}
 	return size;
 }
 
@@ -943,9 +873,8 @@ side_send(int side)
 }
 
 /*
- * Reads all that a client that is to go has already sent, forwarding on the
- * way.  It is bounded, so that one that never stops sending can't stay.
- * Returns 0 if the rest must wait for room, else 1.
+ * Reads what a client that is to go has sent, forwarding on the way; there
+ * is a bound for an endless one.  Returns 0 if the rest must wait for room.
  */
 static int
 side_drain(int side)
@@ -979,13 +908,12 @@ slot_close(int side)
 	flows[!side].unacked += (uint64_t)unacked;
 	sides[side].left = now;
 	sides[side].disconnects[lost]++;
-	log_event(LOG_INFO, "disconnect", "side=%s session=" U64 " peer=%s "
-	    "reason=%s%s%s%s duration=%" PRId64 ".%03d received=" U64 " sent="
-	    U64 " unacked=%d held=%zu state=%s", service_names[side],
+	log_event(LOG_INFO, "disconnect", "%s session=" U64 " peer=%s reason="
+	    "%s%s%s%s duration=%" PRId64 ".%03d received=" U64 " sent=" U64
+	    " unacked=%d held=%zu state=%s", service_names[side],
 	    slot->session, slot->peer, reason_names[lost],
 	    lost == TIMEOUT ? " cause=" : lost == FAILED ? " error=\"" : "",
-	    lost == TIMEOUT ? slot->cause :
-	    lost == FAILED ? strerror(slot->error) : "",
+	    lost == FAILED ? strerror(slot->error) : slot->cause,
 	    lost == FAILED ? "\"" : "", lasted / SECOND,
 	    (int)(lasted % SECOND / MSEC), slot->received, slot->sent,
 	    unacked, side_held(side), state_name());
@@ -995,26 +923,25 @@ slot_close(int side)
 static int
 side_admits(int side, const char *peer)
 {
-	int i, v6 = peer[0] == '[', admits = conf.net_count[side] == 0;
+	int v6 = peer[0] == '[', i = conf.net_count[side], admits = i == 0;
+	size_t bit, length = strcspn(peer + v6, v6 ? "%]" : ":");
 	unsigned char bytes[16];
 
-	if (!address_bytes(peer + v6, strcspn(peer + v6, v6 ? "%]" : ":"),
-	    bytes))
+	if (!address_bytes(peer + v6, length, bytes))
 		return admits;
-	for (i = 0; i < conf.net_count[side]; i++) {
+	while (i-- > 0 && !admits) {
 		const struct net *net = &conf.nets[side][i];
-		size_t whole = net->bits / 8, rest = net->bits % 8;
 
-		admits |= memcmp(net->bytes, bytes, whole) == 0 && (rest == 0 ||
-		    (net->bytes[whole] ^ bytes[whole]) >> (8 - rest) == 0);
+		for (bit = 0; bit < net->bits && ((net->bytes[bit / 8] ^
+		    bytes[bit / 8]) & 0x80 >> bit % 8) == 0; bit++)
+			continue;
+		/* A network of IPv6 is none of v4-mapped addresses. */
+		admits = bit == net->bits && (v6 || bit >= 96);
 	}
 	return admits;
 }
 
-/*
- * A newcomer on a side: it is closed at once, or takes the slot, in the
- * place of the client there, which has been read to its end before.
- */
+/* A newcomer is closed at once, or takes the slot from the one there. */
 static void
 side_accept(int index, int fd, const char *peer)
 {
@@ -1031,15 +958,15 @@ side_accept(int index, int fd, const char *peer)
 		side->refused_unsaid++;
 		if (now < side->refused_next)
 			return;
-		log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s "
-		    "count=" U64, service_names[index], peer,
-		    refusal_names[refusal], side->refused_unsaid);
+		log_event(LOG_WARNING, "refuse", "%s peer=%s reason=%s count="
+		    U64, service_names[index], peer, refusal_names[refusal],
+		    side->refused_unsaid);
 		side->refused_next = now + SECOND;
 		side->refused_unsaid = 0;
 		return;
 	}
 	if (slot->fd >= 0) {
-		slot_lose(index, REPLACED, NULL);
+		slot_lose(index, REPLACED, "");
 		slot_close(index);
 	}
 	side_expire(index);
@@ -1049,10 +976,10 @@ side_accept(int index, int fd, const char *peer)
 	slot->session = ++sessions;
 	slot->since = slot->heard = slot->progress = slot->sampled = now;
 	slot->unacked = NEVER;
-	strcpy(slot->peer, peer);
+	snprintf(slot->peer, sizeof slot->peer, "%s", peer);
 	side->connects++;
-	log_event(LOG_INFO, "connect", "side=%s session=" U64 " peer=%s "
-	    "state=%s held=%zu", service_names[index], slot->session, peer,
+	log_event(LOG_INFO, "connect", "%s session=" U64 " peer=%s state=%s "
+	    "held=%zu", service_names[index], slot->session, peer,
 	    state_name(), side_held(index));
 }
 
@@ -1073,7 +1000,7 @@ totals_log(int level)
 	for (i = 0; i < SIDES; i++) {
 		int here = side_connected(i);
 
-		log_event(level, "stats", "side=%s connected=%d session=" U64
+		log_event(level, "stats", "%s connected=%d session=" U64
 		    " peer=%s connects=" U64, service_names[i], here,
 		    here ? slots[i].session : 0, here ? slots[i].peer : "-",
 		    sides[i].connects);
@@ -1093,9 +1020,8 @@ page_add_human(double count)
 }
 
 /*
- * Draws the live line in place: state, peer of A, each direction's rate,
- * total and held bytes as a bar, peer of B, dropped bytes.  It is cut short
- * of the last column, so it never wraps.
+ * Draws the live line: state, peer of A, each direction's rate, total and
+ * held bytes as a bar, peer of B, dropped bytes; cut so that it never wraps.
  */
 static void
 live_draw(void)
@@ -1130,73 +1056,70 @@ live_draw(void)
 
 /* ---- Metrics --------------------------------------------------------- */
 
-/* Begins a metric; what ends in _total is a counter. */
+/*
+ * Adds a metric: its head, and with "dir" or "side" as key a value of each,
+ * with "" the first alone.  What ends in _total is a counter.
+ */
 static void
-metric_add(const char *name, const char *help)
+metric_add(const char *name, const char *help, const char *key, uint64_t a,
+    uint64_t b)
 {
+	const char *const *names = *key == 'd' ? flow_names : side_names;
+
 	page_add("# HELP tcpbridge_%s %s\n# TYPE tcpbridge_%s %s\n", name,
 	    help, name, strstr(name, "_total") ? "counter" : "gauge");
+	if (*key == '\0')
+		page_add("tcpbridge_%s " U64 "\n", name, a);
+	else if (*key != '-')
+		page_add("tcpbridge_%s{%s=\"%s\"} " U64 "\n"
+		    "tcpbridge_%s{%s=\"%s\"} " U64 "\n", name, key,
+		    names[SIDE_A], a, name, key, names[SIDE_B], b);
 }
 
 /* Adds all metrics, in the Prometheus text format 0.0.4. */
 static void
 metrics_add(void)
 {
-#define FLOWS(of) flow_names, flows[SIDE_A].of, flows[SIDE_B].of
-#define BOTH(of) service_names, (uint64_t)of(SIDE_A), (uint64_t)of(SIDE_B)
-#define CONNECTS(side) sides[side].connects
-	const struct {
-		const char *name, *help, *const *values;
-		uint64_t a, b;
-	} pairs[] = {
-	    { "bytes_received_total", "Bytes received.", FLOWS(received) },
-	    { "bytes_sent_total", "Bytes sent.", FLOWS(sent) },
-	    { "bytes_dropped_total", "Bytes dropped.", FLOWS(dropped) },
-	    { "bytes_unacked_total", "Bytes sent that a connection left "
-		"unacknowledged.", FLOWS(unacked) },
-	    { "drops_total", "Reads dropped, and expiries.", FLOWS(drops) },
-	    { "held_bytes", "Bytes held now.", FLOWS(ring.used) },
-	    { "connected", "A client is there.", BOTH(side_connected) },
-	    { "connects_total", "Clients that came.", BOTH(CONNECTS) } };
-	const char *label;
-	int i, j;
+#define FLOWS(what) "dir", flows[SIDE_A].what, flows[SIDE_B].what
+	int i;
 
-	for (i = 0; i < (int)(sizeof pairs / sizeof pairs[0]); i++) {
-		label = pairs[i].values == flow_names ? "dir" : "side";
-		metric_add(pairs[i].name, pairs[i].help);
-		page_add("tcpbridge_%s{%s=\"%s\"} " U64 "\n", pairs[i].name,
-		    label, pairs[i].values[SIDE_A], pairs[i].a);
-		page_add("tcpbridge_%s{%s=\"%s\"} " U64 "\n", pairs[i].name,
-		    label, pairs[i].values[SIDE_B], pairs[i].b);
-	}
-	metric_add("disconnects_total", "Clients that went, by reason.");
-	for (i = END; i < REASONS; i++)
-		for (j = 0; j < SIDES; j++)
-			page_add("tcpbridge_disconnects_total{side=\"%s\","
-			    "reason=\"%s\"} " U64 "\n", service_names[j],
-			    reason_names[i], sides[j].disconnects[i]);
-	metric_add("refused_total", "Newcomers refused, by reason.");
-	for (i = DENIED; i < REFUSALS; i++)
-		for (j = 0; j < SIDES; j++)
-			page_add("tcpbridge_refused_total{side=\"%s\","
-			    "reason=\"%s\"} " U64 "\n", service_names[j],
-			    refusal_names[i], sides[j].refused[i]);
-	metric_add("capacity_bytes", "Most bytes held in each direction.");
-	page_add("tcpbridge_capacity_bytes %zu\n", conf.capacity);
-	metric_add("log_lost_lines_total", "Log lines not written.");
-	page_add("tcpbridge_log_lost_lines_total " U64 "\n", log_lost);
-	metric_add("start_time_seconds", "Start, seconds since 1970.");
-	page_add("tcpbridge_start_time_seconds " U64 "\n", start_time);
-	metric_add("build_info", "Version and name.");
+	metric_add("bytes_received_total", "Bytes received.", FLOWS(received));
+	metric_add("bytes_sent_total", "Bytes sent.", FLOWS(sent));
+	metric_add("bytes_dropped_total", "Bytes dropped.", FLOWS(dropped));
+	metric_add("bytes_unacked_total", "Bytes sent that a connection left "
+	    "unacknowledged.", FLOWS(unacked));
+	metric_add("drops_total", "Reads dropped, and expiries.", FLOWS(drops));
+	metric_add("held_bytes", "Bytes held now.", FLOWS(ring.used));
+	metric_add("connected", "A client is there.", "side",
+	    (uint64_t)side_connected(SIDE_A), (uint64_t)side_connected(SIDE_B));
+	metric_add("connects_total", "Clients that came.", "side",
+	    sides[SIDE_A].connects, sides[SIDE_B].connects);
+	metric_add("disconnects_total", "Clients that went, by reason.", "-",
+	    0, 0);
+	for (i = 2 * END; i < 2 * REASONS; i++)
+		page_add("tcpbridge_disconnects_total{side=\"%s\","
+		    "reason=\"%s\"} " U64 "\n", side_names[i % 2],
+		    reason_names[i / 2], sides[i % 2].disconnects[i / 2]);
+	metric_add("refused_total", "Newcomers refused, by reason.", "-", 0, 0);
+	for (i = 0; i < 2 * REFUSALS; i++)
+		page_add("tcpbridge_refused_total{side=\"%s\",reason=\"%s\"} "
+		    U64 "\n", side_names[i % 2], refusal_names[i / 2],
+		    sides[i % 2].refused[i / 2]);
+	metric_add("capacity_bytes", "Most bytes held in each direction.", "",
+	    conf.capacity, 0);
+	metric_add("log_lost_lines_total", "Log lines not written.", "",
+	    log_lost + log_unsaid, 0);
+	metric_add("start_time_seconds", "Start, seconds since 1970.", "",
+	    (uint64_t)start_time, 0);
+	metric_add("build_info", "Version and name.", "-", 0, 0);
 	page_add("tcpbridge_build_info{version=\"" VERSION "\",");
 	page_add_name(1);
 	page_add("} 1\n");
 }
 
 /*
- * Answers a request at once: a fresh socket takes a few kilobytes, and from
- * one that does not the client sees less than the Content-Length.  Only the
- * request line counts: "method target HTTP/1.x" (RFC 9112).
+ * Answers a request line, "method target HTTP/1.x", at once: a fresh socket
+ * takes a few kilobytes, or the client sees less than the Content-Length.
  */
 static void
 scrape_answer(int fd, char *request)
@@ -1230,14 +1153,7 @@ scrape_answer(int fd, char *request)
 	if (strncmp(request, "HEAD ", 5) != 0)
 		send(fd, page, page_used, 0);
 	shutdown(fd, SHUT_WR);
-}
-
-static void
-scrape_close(struct scrape *scrape)
-{
-	close(scrape->fd);
-	scrape->fd = -1;
-	scrape->deadline = 0;
+	log_event(LOG_DEBUG, "request", "status=%.3s", status);
 }
 
 /*
@@ -1252,17 +1168,16 @@ scrape_read(struct scrape *scrape)
 	ssize_t n = recv(scrape->fd, request + scrape->used, room, 0);
 
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-		scrape_close(scrape);
+		scrape->deadline = now;
 	if (n <= 0 || scrape->answered)
 		return;
 	scrape->used += (size_t)n;
 	request[scrape->used] = '\0';
-	if (strstr(request, "\n\r\n") == NULL &&
-	    strstr(request, "\n\n") == NULL) {
-		if ((size_t)n < room)
-			return;
-		request[0] = '\0';	/* too long: a bad request */
-	}
+	if ((size_t)n == room || strlen(request) < scrape->used)
+		request[0] = '\0';	/* too long, or no text */
+	else if (strstr(request, "\n\r\n") == NULL &&
+	    strstr(request, "\n\n") == NULL)
+		return;
 	scrape->used = 0;
 	scrape->answered = 1;
 	scrape_answer(scrape->fd, request);
@@ -1270,32 +1185,25 @@ scrape_read(struct scrape *scrape)
 
 /* Takes a metrics client, in the place of the oldest if all are taken. */
 static void
-scrape_open(int fd)
+scrape_accept(int fd)
 {
-	struct scrape *scrape = &scrapes[0];
+	struct scrape *scrape = scrapes;
 	int i;
 
 	for (i = 1; i < SCRAPES; i++)
 		if (scrapes[i].deadline < scrape->deadline)
 			scrape = &scrapes[i];
 	if (scrape->fd >= 0)
-		scrape_close(scrape);
-	if (!socket_prepare(fd)) {
-		close(fd);
-		return;
-	}
+		close(scrape->fd);
 	scrape->fd = fd;
-	scrape->answered = 0;
 	scrape->used = 0;
-	scrape->deadline = now + SCRAPE_TIME;
+	scrape->answered = 0;
+	scrape->deadline = socket_prepare(fd) ? now + PATIENCE : now;
 }
 
 /* ---- The loop -------------------------------------------------------- */
 
-/*
- * Whether a limit since some moment is over.  If not, the next turn is due
- * then at the latest.
- */
+/* Whether a limit since then is over; if not, the next turn is due then. */
 static int
 is_over(int64_t since, int64_t limit, int64_t *due)
 {
@@ -1336,7 +1244,7 @@ side_timers(int side, int64_t *due)
 	if (!side_connected(side))
 		return;
 	if (slot->half_closed && is_over(slot->ended, conf.eof_hold, due))
-		slot_lose(side, END, NULL);
+		slot_lose(side, END, "");
 	if (wants_read(side) && is_over(slot->heard, conf.idle, due))
 		slot_lose(side, TIMEOUT, "idle");
 	if (!wants_write(side))
@@ -1360,8 +1268,8 @@ side_timers(int side, int64_t *due)
 }
 
 /*
- * Does all that is due by the clock and closes lost clients.  Returns when
- * something is due next, or NEVER.
+ * Closes lost clients and does all that is due by the clock; in this order,
+ * for what they sent last counts, too.  Returns what is due next, or NEVER.
  */
 static int64_t
 timers_run(void)
@@ -1387,19 +1295,22 @@ timers_run(void)
 		}
 	for (i = 0; i < SCRAPES; i++)
 		if (scrapes[i].fd >= 0 &&
-		    is_over(scrapes[i].deadline, 0, &due))
-			scrape_close(&scrapes[i]);
+		    is_over(scrapes[i].deadline, 0, &due)) {
+			close(scrapes[i].fd);
+			scrapes[i].fd = -1;
+		}
 	for (i = 0; i < listener_count; i++)
 		is_over(listeners[i].rest_until, 0, &due);
 	is_over(stop_time, 0, &due);
-	if (is_over(totals_due, 0, &due)) {
-		totals_due = now + conf.period;
-		is_over(totals_due, 0, &due);
-		for (i = 0; i < SIDES && live; i++) {
-			flows[i].rate = (double)SECOND / (double)conf.period *
-			    (double)(flows[i].sent - flows[i].rate_sent);
+	if (is_over(totals_last, conf.period, &due)) {
+		for (i = 0; i < SIDES; i++) {
+			flows[i].rate = (double)SECOND *
+			    (double)(flows[i].sent - flows[i].rate_sent) /
+			    (double)(now - totals_last);
 			flows[i].rate_sent = flows[i].sent;
 		}
+		totals_last = now;
+		is_over(totals_last, conf.period, &due);
 		live_shown = 0;
 		if (!live)
 			totals_log(LOG_INFO);
@@ -1425,32 +1336,25 @@ listener_accept(struct listener *listener)
 	    !side_drain(service))
 		return;		/* the newcomer waits in the backlog */
 	fd = accept(listener->fd, (struct sockaddr *)&address, &length);
-	if (fd < 0) {
-		if (errno == EAGAIN || errno == EWOULDBLOCK ||
-		    errno == EINTR || errno == ECONNABORTED)
-			return;
-		if (!listener->failing)
-			log_event(LOG_WARNING, "accept_failed", "%s=%s "
-			    "error=\"%s\"", service == METRICS ? "service" :
-			    "side", service_names[service], strerror(errno));
-		listener->failing = 1;
-		listener->rest_until = now + SECOND;
+	if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK ||
+	    errno == EINTR || errno == ECONNABORTED))
 		return;
-	}
-	listener->failing = 0;
+	if (fd < 0 && listener->rest_until == 0)
+		log_event(LOG_WARNING, "accept_failed", "%s error=\"%s\"",
+		    service_names[service], strerror(errno));
+	listener->rest_until = fd < 0 ? now + SECOND : 0;
 	/* What accept() gave; getpeername() fails on one already reset. */
 	address_text((struct sockaddr *)&address, length, peer);
-	if (service == METRICS)
-		scrape_open(fd);
-	else
+	if (fd >= 0 && service != METRICS)
 		side_accept(service, fd, peer);
+	else if (fd >= 0)
+		scrape_accept(fd);
 }
 
 /*
- * Waits until a descriptor is ready, something is due, or a signal came; on
- * the last two the sets are empty.  Then reads the clock: time in which a
- * client was not read, or nothing waited for it, does not count, nor does a
- * wait in which the bridge itself was stopped or suspended.
+ * Waits until a descriptor is ready, something is due, or a signal came.
+ * Time in which a client was not read, or nothing waited for it, does not
+ * count, nor does a wait in which the bridge itself was stopped.
  */
 static void
 loop_wait(fd_set *readable, fd_set *writable, int64_t due)
@@ -1487,24 +1391,25 @@ loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 	paused = continued || (wait != NEVER && now - before - wait > LATE) ?
 	    now - before : 0;
 	continued = 0;
+	if (paused > 0)
+		log_event(LOG_DEBUG, "pause", "waited=%" PRId64 ".%03d",
+		    paused / SECOND, (int)(paused % SECOND / MSEC));
 	for (i = 0; i < SIDES; i++) {
 		slots[i].ended += paused;
-		slots[i].heard += paused;
-		slots[i].progress += paused;
-		if (!slots[i].read_watched)
-			slots[i].heard = now;
-		if (side_held(i) == 0)
-			slots[i].progress = now;
+		slots[i].heard = slots[i].read_watched ?
+		    slots[i].heard + paused : now;
+		slots[i].progress = side_held(i) > 0 ?
+		    slots[i].progress + paused : now;
 	}
 }
 
 /*
- * The life of the bridge.  In each turn all is received before anything is
- * sent, so that nothing is sent to a client whose EOF came with it; a side
- * is sent to at once when nothing waited for it before, for its socket was
- * not watched; and a slot is read before its listener is accepted from.
- * After a signal it goes on until all that is held has reached the connected
- * clients and these have closed, the time for that is over, or a second one.
+ * The life of the bridge.  All is received before anything is sent, so that
+ * nothing goes to a client whose EOF came with it; a side that nothing
+ * waited for, so that its socket was not watched, is sent to at once; a slot
+ * is read before its listener is accepted from.  A signal ends it when all
+ * held bytes have reached the connected clients and these have closed, when
+ * the time for that is over, or with a second one.
  */
 static void
 loop_run(void)
@@ -1539,13 +1444,16 @@ loop_run(void)
 			totals_log(LOG_NOTICE);
 		totals_asked = 0;
 		if (stop_count > 0 && stop_time == NEVER)
-			stop_time = now + STOP_TIME;
+			stop_time = now + PATIENCE;
 	}
 	for (i = 0; i < SIDES; i++)
 		if (slots[i].fd >= 0) {
-			slot_lose(i, SHUTDOWN, NULL);
+			slot_lose(i, SHUTDOWN, "");
 			slot_close(i);
 		}
+	if (conf.trace)
+		trace_bytes(SIDE_A, scratch, 0);
+	totals_log(LOG_INFO);
 }
 
 /* ---- Signals --------------------------------------------------------- */
@@ -1563,9 +1471,8 @@ signal_note(int number)
 }
 
 /*
- * Handlers only set flags, and run only inside pselect: there is no moment
- * between looking at a flag and waiting.  A stop signal that was ignored at
- * start (nohup) stays ignored; a mask that was inherited does not matter.
+ * Handlers run only inside pselect: there is no moment between looking at a
+ * flag and waiting.  A stop signal ignored at start (nohup) stays ignored.
  */
 static void
 signals_open(void)
@@ -1575,13 +1482,11 @@ signals_open(void)
 	    SIGINFO,
 #endif
 	    SIGUSR1 };
-	struct sigaction action, old;
+	struct sigaction action = { .sa_handler = signal_note }, old;
 	sigset_t set;
 	size_t i;
 
-	memset(&action, 0, sizeof action);
 	sigemptyset(&action.sa_mask);
-	action.sa_handler = signal_note;
 	sigemptyset(&set);
 	sigprocmask(SIG_SETMASK, NULL, &wait_mask);
 	for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -1624,10 +1529,7 @@ static const char usage_text[] =
 "  -w secs   close a side that takes no data for this long (10; 0: never)\n"
 "  -x        trace all traffic on standard output, in hex and text\n";
 
-/*
- * Reads decimal digits and moves on past them.  Returns -1 if there are
- * none, or the number is above the limit.
- */
+/* Reads and moves past digits; -1 for none, or a number above the limit. */
 static int64_t
 parse_digits(const char **text, int64_t limit)
 {
@@ -1655,28 +1557,16 @@ parse_seconds(const char *what, const char *text)
 	return seconds * SECOND + fraction;
 }
 
-/* A size in bytes, 1 to BUFFER_MAX. */
-static size_t
-parse_size(const char *what, const char *text)
-{
-	const char *c = text;
-	int64_t size = parse_digits(&c, BUFFER_MAX);
-
-	if (size > 0 && (*c == 'k' || *c == 'm'))
-		size *= *c++ == 'k' ? 1024 : 1048576;
-	if (size < 1 || size > BUFFER_MAX || *c != '\0')
-		fatal(2, "%s: not a size from 1 to %d: '%s'", what,
-		    BUFFER_MAX, text);
-	return (size_t)size;
-}
-
-/* [host:]port with host a name, an IPv4 address, *, or [IPv6 address]. */
+/*
+ * [host:]port with host a name, an IPv4 address, *, or [IPv6 address].  The
+ * argument is taken apart in place.
+ */
 static void
-parse_place(const char *what, const char *text, struct place *place)
+parse_place(const char *what, char *text, struct place *place)
 {
-	const char *colon = strrchr(text, ':'), *host = text;
+	char *colon = strrchr(text, ':'), *host = text;
 	const char *port = colon != NULL ? colon + 1 : text;
-	size_t length = (size_t)(port - text) - (colon != NULL);
+	size_t length = colon != NULL ? (size_t)(colon - text) : 0;
 	int64_t number = parse_digits(&port, 65535);
 
 	if (number < 0 || *port != '\0')
@@ -1686,12 +1576,10 @@ parse_place(const char *what, const char *text, struct place *place)
 		length -= 2;
 	} else if (strcspn(host, ":[]") < length)
 		fatal(2, "%s: not [IPv6 address]:port: '%s'", what, text);
-	if (length >= sizeof place->host)
-		fatal(2, "%s: host name too long: '%s'", what, text);
-	if (length == 1 && host[0] == '*')
-		length = 0;
-	snprintf(place->host, sizeof place->host, "%.*s", (int)length, host);
+	if (colon != NULL)
+		host[length] = '\0';
 	place->port = (int)number;
+	place->host = length == 0 || strcmp(host, "*") == 0 ? NULL : host;
 }
 
 /* A numeric address, or one with the number of bits that have to agree. */
@@ -1714,65 +1602,71 @@ parse_net(const char *what, const char *text, int side)
 	conf.net_count[side]++;
 }
 
-/* Takes one option; those that are left at the end have seconds. */
+/* Takes one option; what is wrong with it ends the program. */
 static void
-option_take(int option, const char *what, const char *text)
+option_take(int option, const char *what, char *text)
 {
+	static const struct {
+		int option, value, *flag;
+	} flags[] = { { '4', AF_INET, &conf.family },
+	    { '6', AF_INET6, &conf.family }, { 'l', 1, &conf.lossless },
+	    { 'q', LOG_NOTICE, &conf.level }, { 's', 1, &conf.syslog },
+	    { 'v', LOG_DEBUG, &conf.level }, { 'x', 1, &conf.trace } };
 	static const struct {
 		int option, zero_is_never;
 		int64_t *value;
-	} table[] = { { 'e', 0, &conf.eof_hold }, { 'g', 0, &conf.grace },
+	} times[] = { { 'e', 0, &conf.eof_hold }, { 'g', 0, &conf.grace },
 	    { 'H', 0, &conf.hold }, { 'i', 1, &conf.idle },
 	    { 'k', 0, &conf.keepalive }, { 'r', 0, &conf.silence },
 	    { 't', 1, &conf.period }, { 'w', 1, &conf.stall } };
+	const char *c = text;
+	int64_t size;
 	size_t i;
 
-	switch (option) {
-	case '4': conf.family = AF_INET; break;
-	case '6': conf.family = AF_INET6; break;
-	case 'A': parse_net(what, text, SIDE_A); break;
-	case 'B': parse_net(what, text, SIDE_B); break;
-	case 'b': conf.capacity = parse_size(what, text); break;
-	case 'h':
-		exit(fputs(usage_text, stdout) < 0 || fflush(stdout) != 0);
-	case 'l': conf.lossless = 1; break;
-	case 'm':
-		parse_place(what, text, &conf.places[METRICS]);
-		if (strchr(text, ':') == NULL)
-			strcpy(conf.places[METRICS].host, "localhost");
-		break;
-	case 'n':
-		if (strlen(conf.name = text) - 1 >= 64)
-			fatal(2, "-n: not 1 to 64 characters: '%s'", text);
-		break;
-	case 'q': conf.level = LOG_NOTICE; break;
-	case 's': conf.syslog = 1; break;
-	case 'V':
-		exit(puts("tcpbridge " VERSION) < 0 || fflush(stdout) != 0);
-	case 'v': conf.level = LOG_DEBUG; break;
-	case 'x': conf.trace = 1; break;
-	}
-	for (i = 0; i < sizeof table / sizeof table[0]; i++)
-		if (table[i].option == option) {
-			*table[i].value = parse_seconds(what, text);
-			if (*table[i].value == 0 && table[i].zero_is_never)
-				*table[i].value = NEVER;
+	for (i = 0; i < sizeof flags / sizeof flags[0]; i++)
+		if (flags[i].option == option)
+			*flags[i].flag = flags[i].value;
+	for (i = 0; i < sizeof times / sizeof times[0]; i++)
+		if (times[i].option == option) {
+			*times[i].value = parse_seconds(what, text);
+			if (*times[i].value == 0 && times[i].zero_is_never)
+				*times[i].value = NEVER;
 		}
+	if (option == 'A' || option == 'B')
+		parse_net(what, text, option == 'A' ? SIDE_A : SIDE_B);
+	else if (option == 'b') {
+		size = parse_digits(&c, BUFFER_MAX);
+		if (size > 0 && (*c == 'k' || *c == 'm'))
+			size *= *c++ == 'k' ? 1024 : 1048576;
+		if (size < 1 || size > BUFFER_MAX || *c != '\0')
+			fatal(2, "%s: not a size from 1 to %d: '%s'", what,
+			    BUFFER_MAX, text);
+		conf.capacity = (size_t)size;
+	} else if (option == 'm') {
+		c = strchr(text, ':');
+		parse_place(what, text, &conf.places[METRICS]);
+		if (c == NULL)
+			conf.places[METRICS].host = "localhost";
+	} else if (option == 'n' && strlen(conf.name = text) - 1 >= 64)
+		fatal(2, "%s: not 1 to 64 characters: '%s'", what, text);
+	else if (option == 'h')
+		exit(fputs(usage_text, stdout) < 0 || fflush(stdout) != 0);
+	else if (option == 'V')
+		exit(puts("tcpbridge " VERSION) < 0 || fflush(stdout) != 0);
+	else if (option == '?' || option == ':')
+		fatal(2, "-%c: %s: '%c'", optopt, option == '?' ?
+		    "unknown option" : "option needs an argument", optopt);
 }
 
-/* Reads the command line into conf; whatever is wrong ends the program. */
+/* Reads the command line into conf. */
 static void
 options_read(int argc, char **argv)
 {
-	char what[] = "-?";
 	int option, excluded = 0;
+	char what[] = "-?", *text;
 
 	while ((option = getopt(argc, argv,
 	    ":46A:B:b:e:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
-		if (option == '?' || option == ':')
-			fatal(2, "-%c: %s", optopt, option == '?' ?
-			    "unknown option, -h lists all" :
-			    "needs an argument");
 		if (option == 'g' || option == 'H')
 			excluded = option;
 		what[1] = (char)option;
@@ -1780,27 +1674,15 @@ options_read(int argc, char **argv)
 	}
 	if (conf.lossless && excluded)
 		fatal(2, "-l: excludes -%c", excluded);
-	if (argc - optind == 1 || argc - optind > 2)
-		fatal(2, "two addresses or none, not %d: '%s'",
-		    argc - optind, argv[argc - 1]);
-	if (argc - optind == 2) {
+	argc -= optind;
+	text = argv[optind + argc - 1];
+	if (argc == 1 || argc > SIDES)
+		fatal(2, "%s: not two addresses or none, but %d: '%s'", text,
+		    argc, text);
+	if (argc == SIDES) {
 		parse_place("side A", argv[optind], &conf.places[SIDE_A]);
-		parse_place("side B", argv[optind + 1], &conf.places[SIDE_B]);
+		parse_place("side B", text, &conf.places[SIDE_B]);
 	}
-}
-
-/*
- * Opens 0-2 on /dev/null where they are closed: a socket with such a number
- * would get the log into its stream.
- */
-static void
-descriptors_fill(void)
-{
-	int fd;
-
-	for (fd = 0; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
-			fatal(1, "/dev/null: %s", strerror(errno));
 }
 
 int
@@ -1808,16 +1690,17 @@ main(int argc, char **argv)
 {
 	int i;
 
-	descriptors_fill();
+	/* A socket numbered 0-2 would get the log into its stream. */
+	for (i = 0; i <= STDERR_FILENO; i++)
+		if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDWR) != i)
+			fatal(1, "/dev/null: %s", strerror(errno));
 	signal(SIGPIPE, SIG_IGN);
 	options_read(argc, argv);
 	if (conf.syslog)
 		openlog(conf.name[0] != '\0' ? conf.name : "tcpbridge",
 		    LOG_NDELAY, LOG_DAEMON);
-	now = clock_read();
-	start_time = (uint64_t)time(NULL);
-	stop_time = NEVER;
-	totals_due = conf.period == NEVER ? NEVER : now + conf.period;
+	now = totals_last = clock_read();
+	start_time = time(NULL);
 	live = conf.period != NEVER && !conf.syslog && isatty(STDERR_FILENO);
 	for (i = 0; i < SIDES; i++) {
 		slots[i].fd = -1;
@@ -1829,19 +1712,18 @@ main(int argc, char **argv)
 	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);
+	for (i = 0; i < listener_count; i++)
+		log_event(LOG_INFO, "listen", "%s addr=%s",
+		    service_names[listeners[i].service], listeners[i].address);
 	signals_open();
 	log_event(LOG_INFO, "ready", "state=%s pid=%ld version=" VERSION
 	    " buffer=%zu", state_name(), (long)getpid(), conf.capacity);
 	loop_run();
-	if (conf.trace)
-		trace_bytes(SIDE_A, scratch, 0);
-	totals_log(LOG_INFO);
 	log_event(LOG_INFO, "stop", "signal=%s", stop_signal == SIGTERM ?
 	    "SIGTERM" : stop_signal == SIGINT ? "SIGINT" : "SIGHUP");
-	if (live_shown) {	/* the terminal is left clean */
-		page_used = 0;
-		page_add("\r\033[K");
+	page_used = 0;
+	page_add("\r\033[K");
+	if (live_shown)		/* under -q no line has cleared it */
 		page_write(STDERR_FILENO);
-	}
 	return 0;
 }

@@ -1,0 +1,88 @@
+.POSIX:
+
+# What the user may set: make CC=clang CFLAGS='-O3 -g' PREFIX=/usr
+CC = cc
+CFLAGS = -O2
+CPPFLAGS =
+LDFLAGS =
+PREFIX = /usr/local
+MANPREFIX = $(PREFIX)/share/man
+DESTDIR =
+SECS = 60
+
+# What the project asks of its own code, whatever CFLAGS are.
+WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wconversion \
+	-Wstrict-prototypes -Wmissing-prototypes
+# The numbers in musl's FD_SET are of mixed signs.
+SMALL = -Wno-sign-conversion -Os -fomit-frame-pointer \
+	-ffunction-sections -fdata-sections \
+	-fno-asynchronous-unwind-tables -fno-unwind-tables
+STATIC = -static -s -Wl,--gc-sections
+TIDY = bugprone-*,cert-*,clang-analyzer-*,$(TIDY_WITHOUT)
+# What is left out of clang-tidy: feature macros are reserved names by nature;
+# two numbers side by side are what functions here take; a message that can't
+# be written has nobody to be told; Annex K exists almost nowhere.
+TIDY_WITHOUT = -bugprone-reserved-identifier,-cert-dcl37-c,-cert-dcl51-cpp, \
+	-bugprone-easily-swappable-parameters,-cert-err33-c, \
+	-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling
+
+# Build the bridge.
+all: tcpbridge
+
+tcpbridge: tcpbridge.c
+	$(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ tcpbridge.c
+
+# Build tcpbridge-static, one small file that needs no library: CC=musl-gcc.
+static: tcpbridge-static
+
+tcpbridge-static: tcpbridge.c
+	$(CC) $(WARNINGS) $(CPPFLAGS) $(SMALL) $(LDFLAGS) $(STATIC) \
+	    -o $@ tcpbridge.c
+
+# Install the program and its manual under DESTDIR.
+install: tcpbridge
+	mkdir -p $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(MANPREFIX)/man1
+	cp tcpbridge $(DESTDIR)$(PREFIX)/bin/tcpbridge.new
+	chmod 755 $(DESTDIR)$(PREFIX)/bin/tcpbridge.new
+	mv -f $(DESTDIR)$(PREFIX)/bin/tcpbridge.new \
+	    $(DESTDIR)$(PREFIX)/bin/tcpbridge
+	cp tcpbridge.1 $(DESTDIR)$(MANPREFIX)/man1/tcpbridge.1
+	chmod 644 $(DESTDIR)$(MANPREFIX)/man1/tcpbridge.1
+
+# Remove what install put there.
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/tcpbridge \
+	    $(DESTDIR)$(MANPREFIX)/man1/tcpbridge.1
+
+# Remove what was built.
+clean:
+	rm -f tcpbridge tcpbridge-static
+
+# Install what the tests need: shunit2, socat, nc.
+deps:
+	@sh test/deps
+
+# Run every test suite.
+test: tcpbridge
+	@sh test/run
+
+# Run random drops, reconnects and bursts for SECS seconds.
+soak: tcpbridge
+	@sh test/soak $(SECS)
+
+# Check all sources with static tools.
+lint:
+	@missing=; for tool in shellcheck mandoc cppcheck clang-tidy gcc; do \
+	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	    test -z "$$missing" || \
+	    { echo "lint: not installed:$$missing" >&2; exit 1; }
+	shellcheck -x -P SCRIPTDIR test/run test/deps test/soak test/*.sh .ci/run
+	mandoc -T lint -W warning tcpbridge.1
+	cppcheck --quiet --std=c99 --enable=warning,portability,performance \
+	    --inline-suppr --error-exitcode=1 tcpbridge.c test/peer.c
+	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
+	    tcpbridge.c test/peer.c -- -std=c99
+	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null tcpbridge.c
+	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null test/peer.c
+
+.PHONY: all static install uninstall clean deps test soak lint

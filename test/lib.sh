@@ -1,0 +1,748 @@
+# shellcheck shell=sh
+#
+# What every suite stands on: a bridge under test, clients on both its sides,
+# waiting with a deadline, and the checks that hold for any run.
+#
+# A suite is a file test/NAME_test.sh:
+#
+#	#!/bin/sh
+#	. "${0%/*}/lib.sh"
+#
+#	test_what_holds_as_a_sentence()
+#	{
+#		bridge_start -b 1k
+#		client_open A && client_open B || return
+#		client_say A 'ping'
+#		client_hears B 'ping'
+#	}
+#
+#	. "$SHUNIT2"
+#
+# It needs a POSIX shell, mktemp, head -c, socat, and shunit2 2.1.6 or later.
+# nc is used where it is the point of the test (see client_with), and must
+# then be the flavour that has -N.  Everything made here is in $work and goes
+# with the suite; everything started here is recorded and ended.  tearDown
+# prints the bridge's log when a test failed.
+#
+# Environment:
+#	TCPBRIDGE	the command under test, split at spaces
+#	SHUNIT2		where shunit2 is
+#	PATIENCE	factor for deadlines and budgets on a slow machine
+#	PEER		a built test/peer.c; made by need_peer otherwise
+#	CC		the compiler for that
+
+here=$(cd "${0%/*}" && pwd) || exit 1
+TCPBRIDGE=${TCPBRIDGE:-$here/../tcpbridge}
+PATIENCE=${PATIENCE:-1}
+PEER=${PEER:-}
+SHUNIT_COLOR=${SHUNIT_COLOR:-none}
+work=$(mktemp -d "${TMPDIR:-/tmp}/tcpbridge.XXXXXX") || exit 1
+log=$work/log
+: >"$log"
+
+if [ -z "${SHUNIT2:-}" ]; then
+	for SHUNIT2 in "$(command -v shunit2)" /usr/share/shunit2/shunit2 \
+	    /usr/local/bin/shunit2 /opt/homebrew/bin/shunit2; do
+		[ -f "$SHUNIT2" ] && break
+	done
+fi
+if ! [ -f "$SHUNIT2" ]; then
+	echo 'lib.sh: no shunit2: run make deps, or set SHUNIT2' >&2
+	exit 1
+fi
+
+# Fractions of a second are not in POSIX, but shorten the waiting a lot.
+if sleep 0.01 2>/dev/null; then
+	nap=0.05
+else
+	nap=1
+fi
+
+# ---- waiting ----
+
+# wait_until SECS COMMAND...: repeats COMMAND until it succeeds, or fails at
+# the deadline, but not before a few attempts a second were made: a starved
+# machine must not look like a broken bridge.  Every wait is made of this one.
+wait_until()
+{
+	wait_end=$(($(date +%s) + $1 * PATIENCE))
+	wait_tries=$(($1 * 4))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		wait_tries=$((wait_tries - 1))
+		[ "$wait_tries" -gt 0 ] || [ "$(date +%s)" -le "$wait_end" ] ||
+		    return 1
+		sleep "$nap"
+	done
+}
+
+# wait_log PATTERN [SECS]: asserts that a line of the log matches in time.
+wait_log()
+{
+	wait_until "${2:-10}" grep -q -e "$1" "$log"
+	assertTrue "the log has no line '$1'" $?
+}
+
+# wait_count N PATTERN [SECS]: asserts that N lines match in time.
+wait_count()
+{
+	wait_until "${3:-10}" log_has "$1" "$2"
+	assertTrue "the log has no $1 lines '$2'" $?
+}
+
+# log_count PATTERN: prints how many lines match.
+log_count()
+{
+	grep -c -e "$1" "$log"
+}
+
+# log_has N PATTERN: tells whether at least N lines match.
+log_has()
+{
+	[ "$(log_count "$2")" -ge "$1" ]
+}
+
+# log_value KEY PATTERN: prints KEY of the last line that matches, unquoted.
+log_value()
+{
+	grep -e "$2" "$log" | tail -n 1 | sed -n \
+	    -e "s/.* $1=\"\([^\"]*\)\".*/\1/p" -e t \
+	    -e "s/.* $1=\([^ \"]*\).*/\1/p"
+}
+
+# refute_log PATTERN: asserts that no line matches so far.
+refute_log()
+{
+	assertEquals "lines '$1' in the log" 0 "$(log_count "$1")"
+}
+
+# is_alive PID: tells whether it runs; a stopped process does.
+is_alive()
+{
+	kill -0 "$1" 2>/dev/null
+}
+
+is_dead()
+{
+	! is_alive "$1"
+}
+
+# ---- sides ----
+
+# face SIDE: sets $side, $other, $dir (what side sends) and $back (what it is
+# sent), so that a test written for one side holds for both:
+#	for s in A B; do face $s; ...; done
+# shellcheck disable=SC2034 # for the suites
+face()
+{
+	side=$1
+	case $side in
+	A) other=B ;;
+	*) other=A ;;
+	esac
+	dir="$side->$other"
+	back="$other->$side"
+}
+
+# port SIDE: prints its port.
+port()
+{
+	case $1 in
+	A) echo "$port_A" ;;
+	*) echo "$port_B" ;;
+	esac
+}
+
+# ---- the bridge ----
+
+# What bridge_start does differently for one test; setUp clears them.
+#	bridge_before	shell code run in the new process: 'ulimit -n 6'
+#	bridge_under	command words before $TCPBRIDGE: "$PEER plain"
+#	bridge_busy	not empty: it may use as much CPU as it likes
+bridge_pid=
+port_A=
+port_B=
+
+# bridge_start [OPTIONS] [-- HOST:PORT HOST:PORT]: ends what runs, starts a
+# bridge with $log as standard error and $work/out as standard output, on
+# free ports of 127.0.0.1 if no operands are given; sets $bridge_pid,
+# $port_A and $port_B when the log says that it is ready.
+# shellcheck disable=SC2120 # the suites give arguments
+bridge_start()
+{
+	bridge_launch "$@"
+	wait_until 10 grep -q 'event=ready' "$log"
+	if ! assertTrue 'the bridge is not ready' $?; then
+		return 1
+	fi
+	port_A=$(port_logged A)
+	port_B=$(port_logged B)
+}
+
+# bridge_launch: like bridge_start, but doesn't wait.
+bridge_launch()
+{
+	clients_end
+	bridge_stop
+	case " $* " in
+	*' -- '*) ;;
+	*) set -- "$@" -- 127.0.0.1:0 127.0.0.1:0 ;;
+	esac
+	: >"$log"
+	(
+		eval "${bridge_before:-:}"
+		# shellcheck disable=SC2086 # both are lists of words
+		exec $bridge_under $TCPBRIDGE "$@"
+	) </dev/null >"$work/out" 2>>"$log" &
+	bridge_pid=$!
+	bridge_born=$(date +%s)
+}
+
+# port_logged SIDE: prints the port in the first listen line of that side.
+port_logged()
+{
+	sed -n "s/.*event=listen side=$1 addr=.*:\([0-9]*\)\$/\1/p" "$log" |
+	    head -n 1
+}
+
+# free_ports: sets $port_A and $port_B to ports that were free just now, for
+# a bridge whose log can't be read.
+free_ports()
+{
+	# shellcheck disable=SC2119
+	bridge_start && bridge_stop
+}
+
+# bridge_stop: ends the bridge with SIGTERM; asserts status 0, what
+# log_check asserts, and that it did not spin.
+bridge_stop()
+{
+	[ -n "$bridge_pid" ] || return 0
+	kill -CONT "$bridge_pid" 2>/dev/null
+	bridge_check_cpu
+	kill -TERM "$bridge_pid" 2>/dev/null
+	bridge_ends 0 && log_check
+}
+
+# bridge_ends [STATUS]: asserts that it ends by itself in 5 seconds, with that
+# status; else kills it.
+bridge_ends()
+{
+	wait_until 5 is_dead "$bridge_pid"
+	if ! assertTrue 'the bridge does not end' $?; then
+		kill -KILL "$bridge_pid" 2>/dev/null
+	fi
+	wait "$bridge_pid" 2>/dev/null
+	bridge_status=$?
+	bridge_pid=
+	assertEquals 'exit status of the bridge' "${1:-0}" "$bridge_status"
+}
+
+# bridge_kill: ends it with SIGKILL, with nothing asserted.
+bridge_kill()
+{
+	end_process "$bridge_pid"
+	bridge_pid=
+}
+
+# bridge_freeze, bridge_thaw: stops it, and lets it go on.
+bridge_freeze()
+{
+	kill -STOP "$bridge_pid"
+	[ ! -r "/proc/$bridge_pid/status" ] ||
+	    wait_until 5 grep -q 'State:.T' "/proc/$bridge_pid/status"
+}
+
+bridge_thaw()
+{
+	kill -CONT "$bridge_pid"
+}
+
+# bridge_run ARGUMENTS: runs the command to its end, which must come in 10
+# seconds; sets $bridge_status, $work/stdout and $work/stderr.
+bridge_run()
+{
+	# shellcheck disable=SC2086 # lists of words
+	$deadline $TCPBRIDGE "$@" </dev/null >"$work/stdout" 2>"$work/stderr"
+	bridge_status=$?
+}
+
+# timeout is not in POSIX; without it a run that should end may hang.
+deadline=
+if timeout 1 true 2>/dev/null; then
+	deadline="timeout $((10 * PATIENCE))"
+fi
+
+# assert_refuses STATUS TEXT...: asserts that bridge_run ended with that
+# status, and with one line on standard error that has all of these texts.
+# One assertion for all, for they are many and shunit2 is slow.
+assert_refuses()
+{
+	refusal=$(cat "$work/stderr" "$work/stdout")
+	wrong=
+	[ "$bridge_status" -eq "$1" ] || wrong="status $bridge_status,"
+	[ "$(grep -c '' "$work/stderr")" -eq 1 ] || wrong="$wrong not one line,"
+	[ ! -s "$work/stdout" ] || wrong="$wrong standard output,"
+	shift
+	for part in 'tcpbridge: ' "$@"; do
+		case $refusal in
+		*"$part"*) ;;
+		*) wrong="$wrong no '$part'," ;;
+		esac
+	done
+	assertNull "$wrong in: $refusal" "$wrong"
+}
+
+# cpu_ticks PID: prints the processor time used, in ticks of 10 ms.
+cpu_ticks()
+{
+	sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'
+}
+
+# A bridge that spins uses all the time there is, or half of it on a busy
+# machine; one that works in these tests uses hardly any.
+bridge_check_cpu()
+{
+	[ -r "/proc/$bridge_pid/stat" ] && [ -z "$bridge_busy" ] || return 0
+	cpu_budget=$((($(date +%s) - bridge_born) * 20 + 50 * PATIENCE))
+	cpu_used=$(cpu_ticks "$bridge_pid")
+	[ "${cpu_used:-0}" -le "$cpu_budget" ] ||
+	    fail "the bridge used $cpu_used ticks of CPU of $cpu_budget"
+}
+
+# assert_idle: asserts that the bridge uses no CPU to speak of for a second.
+assert_idle()
+{
+	need_proc || return 0
+	idle_from=$(cpu_ticks "$bridge_pid")
+	sleep 1
+	idle_used=$(($(cpu_ticks "$bridge_pid") - idle_from))
+	[ "$idle_used" -le 10 ]
+	assertTrue "$idle_used ticks of CPU in an idle second" $?
+}
+
+# memory_kib: prints the resident memory of the bridge.
+memory_kib()
+{
+	awk '/^VmRSS:/ { print $2 }' "/proc/$bridge_pid/status"
+}
+
+# descriptors: prints how many descriptors the bridge has open.
+descriptors()
+{
+	find "/proc/$bridge_pid/fd" -type l | wc -l
+}
+
+# ---- totals ----
+
+# totals_come: makes the bridge log its totals, and waits for the four lines;
+# in a process of its own, so that wait_until may call it.
+totals_come()
+{
+	(
+		totals_lines=$(log_count 'event=stats')
+		kill -USR1 "$bridge_pid" &&
+		    wait_until 5 log_has $((totals_lines + 4)) 'event=stats'
+	)
+}
+
+# totals_ask: asserts that they come.
+totals_ask()
+{
+	totals_come
+	assertTrue 'no totals after SIGUSR1' $?
+}
+
+# total KEY DIR: prints that value of the last totals asked for.
+total()
+{
+	log_value "$1" "event=stats dir=$2 "
+}
+
+# total_is VALUE KEY DIR: asks, and tells whether it is that.
+total_is()
+{
+	totals_come && [ "$(total "$2" "$3")" = "$1" ]
+}
+
+# wait_total VALUE KEY DIR [SECS]: asserts that a total gets there in time.
+wait_total()
+{
+	wait_until "${4:-10}" total_is "$1" "$2" "$3"
+	assertEquals "$2 of $3" "$1" "$(total "$2" "$3")"
+}
+
+# assert_accounted: asserts that the totals of now add up.
+assert_accounted()
+{
+	totals_ask && log_check
+}
+
+# log_check: asserts that each line of the log is well formed, and that in
+# each line of totals received = sent + dropped + held.  awk counts beyond
+# 2^31 where some shells don't.
+log_check()
+{
+	log_faults=$(awk '
+	function value(key, i, pair) {
+		for (i = 1; i <= NF; i++)
+			if (split($i, pair, "=") == 2 && pair[1] == key)
+				return pair[2]
+		return "none"
+	}
+	!/^time=[0-9:T.-]+Z level=(error|warn|info|debug) / ||
+	    !/ event=[a-z_]+( [a-z_]+=("[^"]*"|[^" ]+))*$/ {
+		print "not logfmt: " $0
+	}
+	/ event=stats dir=/ && value("received") != \
+	    value("sent") + value("dropped") + value("held") {
+		print "does not add up: " $0
+	}' "$log")
+	[ -z "$log_faults" ]
+	assertTrue "$log_faults" $?
+}
+
+# ---- clients ----
+
+# Each has a name: its side, unless given.  What it says goes through a FIFO
+# that a second process holds open; what it hears is in $work/NAME.got.
+clients=
+client_with=socat
+
+# client_open SIDE [NAME [OPTIONS]]: dials that side, and waits until the
+# bridge has taken it.  OPTIONS are socat's for the address: linger=0, ...
+client_open()
+{
+	opened=$(log_count "event=connect side=$1")
+	client_dial "$@"
+	wait_until 10 log_has $((opened + 1)) "event=connect side=$1"
+	assertTrue "no client ${2:-$1} at side $1" $?
+}
+
+# client_dial SIDE [NAME [OPTIONS]]: dials, and doesn't wait.
+client_dial()
+{
+	client_kill "${2:-$1}"
+	client_fifo=$work/${2:-$1}.fifo
+	rm -f "$client_fifo" "$work/${2:-$1}.got"
+	mkfifo "$client_fifo"
+	: >"$work/${2:-$1}.got"
+	sleep 1000 <>"$client_fifo" >/dev/null &
+	eval "holder_${2:-$1}=$!"
+	client_run "$(port "$1")" "${3:-}" \
+	    <"$client_fifo" >"$work/${2:-$1}.got" 2>"$work/${2:-$1}.err" &
+	eval "client_${2:-$1}=$!"
+	clients="$clients ${2:-$1}"
+}
+
+# client_run PORT [OPTIONS]: becomes a client between standard input and
+# output.  $client_with says which: socat, nc, or busybox for its nc;
+# $client_host whom to dial; $client_wait how many seconds socat waits for the
+# other way to end once one has.
+client_run()
+{
+	case $client_with in
+	nc)	exec nc -N "$client_host" "$1" ;;
+	busybox) exec busybox nc "$client_host" "$1" ;;
+	*)	exec socat -t "$client_wait" - "TCP:$client_host:$1,nodelay${2:+,$2}" ;;
+	esac
+}
+
+client_pid()
+{
+	eval "echo \"\${client_$1:-}\""
+}
+
+# client_say NAME TEXT: sends the text as it is.
+client_say()
+{
+	printf '%s' "$2" >"$work/$1.fifo"
+}
+
+# client_feed NAME FILE: sends the file, in the background, for the client
+# may be held back; client_fed waits until all of it is on its way.
+client_feed()
+{
+	cat "$2" >"$work/$1.fifo" &
+	eval "feeder_$1=$!"
+}
+
+# client_pour NAME COUNT: sends that many zero bytes, and asserts that they
+# are on their way in time.
+client_pour()
+{
+	head -c "$2" /dev/zero >"$work/$1.fifo" &
+	eval "feeder_$1=$!"
+	client_fed "$1"
+}
+
+client_fed()
+{
+	eval "wait_until \"\${2:-20}\" is_dead \"\$feeder_$1\""
+	assertTrue "client $1 is held back" $?
+}
+
+# client_waits SIDE COUNT: waits until the kernel has that many bytes of a
+# client of that side for the bridge, which must be frozen.
+client_waits()
+{
+	if ! command -v ss >/dev/null; then
+		sleep 1
+		return
+	fi
+	wait_until 5 client_pending "$@"
+	assertTrue "$2 bytes are not on their way" $?
+}
+
+client_pending()
+{
+	ss -tnH "sport = :$(port "$1")" |
+	    awk -v count="$2" '$2 == count { found = 1 } END { exit !found }'
+}
+
+# client_hears NAME TEXT [SECS]: asserts that all it has got since it dialled
+# is exactly this text.
+client_hears()
+{
+	printf '%s' "$2" >"$work/expected"
+	client_hears_file "$1" "$work/expected" "${3:-10}"
+}
+
+# client_hears_file NAME FILE [SECS]: the same for the bytes of a file.
+client_hears_file()
+{
+	wait_until "${3:-20}" same_size "$2" "$work/$1.got"
+	assert_same_bytes "what client $1 got" "$2" "$work/$1.got"
+}
+
+# client_heard_nothing NAME: asserts that it has got no byte.
+client_heard_nothing()
+{
+	assertEquals "bytes client $1 got" 0 "$(size "$work/$1.got")"
+}
+
+# client_close NAME: ends what it says, as a program that exits, and waits
+# until the connection is gone at its end too.
+client_close()
+{
+	eval "end_process \"\$holder_$1\""
+	client_ends "$1"
+}
+
+# client_kill NAME: kills its process.
+client_kill()
+{
+	eval "end_process \"\${feeder_$1:-}\"; feeder_$1="
+	eval "end_process \"\${client_$1:-}\"; client_$1="
+	eval "end_process \"\${holder_$1:-}\"; holder_$1="
+}
+
+# client_reset NAME: resets its connection; opened with linger=0.
+client_reset()
+{
+	client_kill "$1"
+}
+
+# client_freeze NAME, client_thaw NAME: it reads no more, and reads again.
+client_freeze()
+{
+	kill -STOP "$(client_pid "$1")"
+}
+
+client_thaw()
+{
+	kill -CONT "$(client_pid "$1")"
+}
+
+# client_ends NAME [SECS]: asserts that its connection is ended for it.
+client_ends()
+{
+	wait_until "${2:-10}" is_dead "$(client_pid "$1")"
+	assertTrue "client $1 is still connected" $?
+}
+
+# client_stays NAME [SIDE]: asserts that it is connected, and that the bridge
+# has not closed anybody at that side.
+client_stays()
+{
+	is_alive "$(client_pid "$1")"
+	assertTrue "client $1 is gone" $?
+	refute_log "event=disconnect side=${2:-$1}"
+}
+
+# client_lost SIDE [N]: asserts that the bridge says so, for the N-th time.
+client_lost()
+{
+	wait_count "${2:-1}" "event=disconnect side=$1"
+}
+
+# assert_timed_out SECS CAUSE: asserts that the client at $side is closed for
+# that cause, that many seconds after it connected and less than two more.
+assert_timed_out()
+{
+	wait_log "event=disconnect side=$side .* reason=timeout cause=$2 " \
+	    $(($1 + 5)) || return
+	timed=$(log_value duration reason=timeout)
+	awk "BEGIN { exit !($timed >= $1 && $timed < $1 + 2 * $PATIENCE) }"
+	assertTrue "closed after $timed s" $?
+}
+
+clients_end()
+{
+	for client in $clients; do
+		client_kill "$client"
+	done
+	clients=
+}
+
+# end_process PID: kills it, stopped or not, and waits for it.
+end_process()
+{
+	[ -n "$1" ] || return 0
+	kill -KILL "$1" 2>/dev/null
+	wait "$1" 2>/dev/null
+	return 0
+}
+
+# ---- bytes ----
+
+# make_bytes FILE COUNT: fills it with bytes that no compression or
+# repetition can hide a mistake in.
+make_bytes()
+{
+	head -c "$2" /dev/urandom >"$1"
+}
+
+# size FILE: prints its length, without the blanks that some wc put there.
+size()
+{
+	wc -c <"$1" | tr -d ' '
+}
+
+same_size()
+{
+	[ "$(size "$1")" -eq "$(size "$2")" ]
+}
+
+# assert_same_bytes WHAT EXPECTED ACTUAL: two files, length and checksum.
+assert_same_bytes()
+{
+	assertEquals "length of $1" "$(size "$2")" "$(size "$3")" &&
+	    assertEquals "checksum of $1" "$(cksum <"$2")" "$(cksum <"$3")"
+}
+
+# ---- what a test needs ----
+
+# Each prints why the test is skipped and fails if it is not there:
+#	need strace || return 0
+
+skip()
+{
+	echo "skip $test_name: $*"
+	test_skipped=yes
+	return 1
+}
+
+# need COMMAND...
+need()
+{
+	for needed in "$@"; do
+		command -v "$needed" >/dev/null 2>&1 ||
+		    { skip "$needed is not installed" || return 1; }
+	done
+}
+
+need_linux()
+{
+	[ "$(uname -s)" = Linux ] || skip 'the system is not Linux'
+}
+
+need_proc()
+{
+	[ -r "/proc/$$/status" ] || skip 'there is no /proc as in Linux'
+}
+
+need_root()
+{
+	[ "$(id -u)" -eq 0 ] || skip 'not root'
+}
+
+need_ipv6()
+{
+	[ -s /proc/net/if_inet6 ] || ifconfig 2>/dev/null | grep -q inet6 ||
+	    skip 'the system has no IPv6'
+}
+
+# need_native: the bridge is a process of its own, not run by an emulator.
+need_native()
+{
+	case $TCPBRIDGE in
+	*' '*) skip 'the bridge runs inside another program' ;;
+	esac
+}
+
+# need_nc: nc in the flavour with -N.
+need_nc()
+{
+	need nc || return 1
+	nc -h 2>&1 | grep -q -e '-[a-zA-Z]*N' || skip 'this nc has no -N'
+}
+
+# need_peer: sets $PEER to a built test/peer.c.
+need_peer()
+{
+	[ -z "$PEER" ] || return 0
+	${CC:-cc} -o "$work/peer" "$here/peer.c" 2>"$work/peer.err" ||
+	    { skip 'no C compiler for test/peer.c' || return 1; }
+	PEER=$work/peer
+}
+
+# ---- what shunit2 calls ----
+
+# shunit2 passes a test that asserts nothing, and tells nobody which tests
+# ran; so the three variables of its own that say so are read here, and
+# test/run is told in $TEST_RESULTS.
+test_name=
+
+setUp()
+{
+	bridge_before=
+	bridge_under=
+	bridge_busy=
+	client_with=socat
+	client_host=127.0.0.1
+	client_wait=0.5
+	test_skipped=
+	: >"$log"
+	asserts_before=${__shunit_assertsTotal:?unknown version of shunit2}
+	test_name=${_shunit_test_:?unknown version of shunit2}
+}
+
+# shunit2 calls it once more at the end.
+tearDown()
+{
+	[ -n "$test_name" ] || return 0
+	clients_end
+	bridge_stop
+	if [ "$__shunit_assertsTotal" -eq "$asserts_before" ] &&
+	    [ -z "$test_skipped" ]; then
+		fail 'the test asserts nothing'
+	fi
+	if [ "${__shunit_testSuccess:?unknown version of shunit2}" -ne 0 ]; then
+		sed 's/^/    log: /' "$log" | tail -n 100
+		result=failed
+	else
+		result=${test_skipped:+skipped}
+	fi
+	echo "${result:-passed} $test_name" >>"${TEST_RESULTS:-/dev/null}"
+	test_name=
+	return 0
+}
+
+oneTimeTearDown()
+{
+	clients_end
+	[ -z "$bridge_pid" ] || bridge_kill
+	rm -rf "$work"
+	return 0
+}

@@ -1,0 +1,199 @@
+#!/bin/sh
+#
+# The name of a bridge (-n), which is in every line, and the system's log (-s).
+. "${0%/*}/lib.sh"
+
+# assert_named TEXT: asserts that each line has that right after its level.
+assert_named()
+{
+	wait_log 'event=ready' || return
+	wrong=$(grep -v -F -e "Z level=info $1 event=" \
+	    -e "Z level=warn $1 event=" "$log")
+	assertNull "not named $1: $wrong" "$wrong"
+}
+
+test_the_name_is_in_every_line_after_the_level()
+{
+	bridge_start -v -n pump-7 -b 4 -A 127.0.0.1 -B 10.0.0.0/8
+	client_open A || return
+	client_dial B
+	client_say A 'too long'
+	client_ends B
+	totals_ask
+	client_close A
+	bridge_stop
+	assert_named 'name=pump-7'
+	for event in listen ready connect refuse drop stats disconnect stop; do
+		wait_log " event=$event "
+	done
+}
+
+test_a_name_is_quoted_where_it_must_be()
+{
+	bridge_start -n 'two words'
+	assert_named 'name="two words"'
+	bridge_start -n 'a=b'
+	assert_named 'name="a=b"'
+	bridge_start -n 'plain-_.:/@1'
+	assert_named 'name=plain-_.:/@1'
+	log_check
+}
+
+# A quote has a backslash before it, as in Go's logfmt; the two are looked at
+# by themselves, for not every parser of a line knows that.
+test_a_quote_in_a_name_cannot_end_it()
+{
+	bridge_start -n 'say "hi" \o/'
+	assert_named 'name="say \"hi\" \\o/"'
+	bridge_kill
+}
+
+# Two lines, or a colour, would be a way to forge the log.
+test_no_control_character_of_a_name_gets_into_the_log()
+{
+	bridge_start -n "$(printf 'a\nlevel=error\033[31m\tb')"
+	bridge_stop
+	assertEquals 'lines' "$(grep -c '' "$log")" "$(log_count '^time=.* event=')"
+	refute_log "$(printf '[\001-\011\013-\037\177]')"
+	refute_log '^level'
+}
+
+test_without_the_option_no_line_has_a_name()
+{
+	bridge_start
+	client_open A || return
+	client_close A
+	bridge_stop
+	refute_log ' name='
+}
+
+test_an_empty_name_is_a_usage_error()
+{
+	bridge_run -n '' 127.0.0.1:0 127.0.0.1:0
+	assert_refuses 2 '-n: ' "''"
+}
+
+# ---- -s ----
+
+# What the log gets is "<priority>date ident: event=...", and the priority is
+# 8 times the facility, 3 for a daemon, and the severity: 4 warning, 6 info.
+warning=28
+info=30
+
+# with_syslog COMMAND...: runs it with a listener in the place of the system's
+# log.  The time limit is for the listener of a suite that was killed.
+with_syslog()
+{
+	need_root && need_native || return 0
+	[ ! -e /dev/log ] || { skip '/dev/log is in use' || return 0; }
+	timeout $((60 * PATIENCE)) socat -u UNIX-RECV:/dev/log \
+	    "OPEN:$work/syslog,creat,trunc" &
+	syslogger=$!
+	wait_until 5 test -S /dev/log
+	"$@"
+	bridge_stop
+	kill "$syslogger"
+	wait "$syslogger"
+	rm -f /dev/log
+}
+
+# syslog_start [OPTIONS]: starts a bridge that logs there.
+syslog_start()
+{
+	free_ports
+	bridge_launch -s "$@" -- "127.0.0.1:$port_A" "127.0.0.1:$port_B"
+	wait_syslog "$info>.*event=ready state=IDLE pid=$bridge_pid "
+}
+
+# syslog_has PATTERN: tells whether a line of it is just that; the datagrams
+# come without an end of line, each with the only < at its beginning.
+syslog_has()
+{
+	tr '<' '\n' <"$work/syslog" | grep -q -e "^$1"
+}
+
+wait_syslog()
+{
+	wait_until 5 syslog_has "$1"
+	met=$?
+	assertTrue "no '$1' in: $(cat "$work/syslog")" "$met"
+}
+
+test_syslog_gets_every_event_and_standard_error_none()
+{
+	with_syslog events_come
+}
+
+events_come()
+{
+	syslog_start || return
+	client_dial A
+	wait_syslog "$info>.* event=connect side=A session=1 peer=127"
+	client_close A
+	wait_syslog "$info>.* event=disconnect side=A session=1 .* state=IDLE\$"
+	bridge_stop
+	wait_syslog "$info>.* event=stop signal=SIGTERM\$"
+	assertEquals 'bytes on standard error' 0 "$(size "$log")"
+}
+
+test_syslog_lines_have_the_ident_and_neither_time_nor_level()
+{
+	with_syslog lines_are_bare
+}
+
+lines_are_bare()
+{
+	syslog_start || return
+	bridge_stop
+	wait_syslog "$info>[A-Z][a-z]* *[0-9]* [0-9:]* tcpbridge: event=stop signal=SIGTERM\$"
+	syslog_has '.*\(time\|level\)='
+	assertFalse 'time or level' $?
+}
+
+test_syslog_warnings_have_their_severity()
+{
+	with_syslog warnings_come
+}
+
+warnings_come()
+{
+	syslog_start -b 4 || return
+	client_dial A
+	client_say A 'too long'
+	wait_syslog "$warning>.* event=drop dir=A->B session=1 reason=overflow bytes=8 "
+	syslog_has "$info>.* event=drop"
+	assertFalse 'also as info' $?
+}
+
+test_syslog_has_the_name_as_ident()
+{
+	with_syslog name_is_ident
+}
+
+name_is_ident()
+{
+	syslog_start -n pump-7 || return
+	wait_syslog "$info>.* pump-7: name=pump-7 event=ready"
+	syslog_has '.* tcpbridge: '
+	assertFalse 'also as tcpbridge' $?
+}
+
+test_syslog_under_quiet_gets_warnings_only()
+{
+	with_syslog quiet_is_quiet
+}
+
+quiet_is_quiet()
+{
+	free_ports
+	bridge_launch -qs -b 4 -- "127.0.0.1:$port_A" "127.0.0.1:$port_B"
+	wait_until 10 socat -u OPEN:/dev/null "TCP:127.0.0.1:$port_B"
+	client_dial A
+	client_say A 'too long'
+	wait_syslog "$warning>.* event=drop"
+	syslog_has "$info>"
+	assertFalse 'info lines' $?
+}
+
+# shellcheck source=/dev/null
+. "$SHUNIT2"

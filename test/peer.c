@@ -1,0 +1,375 @@
+/*
+ * peer: what the test suites need of a TCP client, or of a parent process,
+ * that nc, socat and the shell can't do, or can't do fast enough.
+ *
+ * Clients dial 127.0.0.1:
+ *
+ *	burst port count size	dial, send a numbered line of size bytes and
+ *				close, count times; the lines go to standard
+ *				output as well
+ *	lines port from count	the same with lines of 64 bytes that tell their
+ *				number five times, and nothing on output
+ *	slam port text		send text, then reset
+ *	oob port		send "ab", "c" as urgent data, and "de"; then
+ *				hold the connection until the peer ends it
+ *	sip port bytes ms [rcvbuf]
+ *				read that many bytes every ms to standard
+ *				output, until the peer ends the connection
+ *	pingpong portA portB count
+ *				count messages of 64 bytes each way, one at a
+ *				time
+ *	first portA portB rounds
+ *				A sends, then B dials: the median time from
+ *				there to B's first byte, in microseconds
+ *
+ * Parents replace themselves with a command:
+ *
+ *	plain command ...	no signal ignored or blocked
+ *	inherit last command ...
+ *				every descriptor up to last is in use
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include <sys/types.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MESSAGE = 64, ROUNDS_MAX = 1000, BLOCK = 65536 };
+
+static void
+fail(const char *what)
+{
+	fprintf(stderr, "peer: %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static long
+number(const char *text)
+{
+	char *end;
+	long value;
+
+	errno = 0;
+	value = strtol(text, &end, 10);
+	if (errno != 0 || end == text || *end != '\0' || value < 0) {
+		fprintf(stderr, "peer: not a number: '%s'\n", text);
+		exit(2);
+	}
+	return value;
+}
+
+/*
+ * Dials the port; rcvbuf, where not 0, must be set before the handshake.
+ * A client that a broken bridge keeps waiting gives up after a minute.
+ */
+static int
+dial(const char *port, int rcvbuf)
+{
+	struct sockaddr_in to;
+	int fd, on = 1;
+
+	alarm(60);
+	memset(&to, 0, sizeof(to));
+	to.sin_family = AF_INET;
+	to.sin_port = htons((uint16_t)number(port));
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	if (fd == -1)
+		fail("socket");
+	if (rcvbuf > 0 && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf,
+	    sizeof(rcvbuf)) == -1)
+		fail("SO_RCVBUF");
+	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1)
+		fail("TCP_NODELAY");
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == -1)
+		fail("connect");
+	return fd;
+}
+
+static void
+send_all(int fd, const char *bytes, size_t length)
+{
+	ssize_t n;
+
+	while (length > 0) {
+		n = send(fd, bytes, length, 0);
+		if (n == -1)
+			fail("send");
+		bytes += n;
+		length -= (size_t)n;
+	}
+}
+
+/* Reads exactly that much, for an answer whose length is known. */
+static void
+receive_all(int fd, char *bytes, size_t length)
+{
+	ssize_t n;
+
+	while (length > 0) {
+		n = recv(fd, bytes, length, 0);
+		if (n == -1)
+			fail("recv");
+		if (n == 0) {
+			fprintf(stderr, "peer: connection ended early\n");
+			exit(1);
+		}
+		bytes += n;
+		length -= (size_t)n;
+	}
+}
+
+/* Reads and forgets until the other end closes or resets. */
+static void
+hold(int fd)
+{
+	char block[256];
+
+	while (recv(fd, block, sizeof(block), 0) > 0)
+		continue;
+}
+
+static void
+pause_ms(long ms)
+{
+	struct timespec wait;
+
+	wait.tv_sec = ms / 1000;
+	wait.tv_nsec = ms % 1000 * 1000000L;
+	nanosleep(&wait, NULL);
+}
+
+static long
+now_us(void)
+{
+	struct timespec now;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &now) == -1)
+		fail("clock_gettime");
+	return (long)(now.tv_sec % 1000) * 1000000 + now.tv_nsec / 1000;
+}
+
+static int
+burst(char **arg)
+{
+	char line[BLOCK];
+	long count = number(arg[1]), i;
+	size_t size = (size_t)number(arg[2]);
+	int fd;
+
+	if (size < 8 || size > sizeof(line)) {
+		fprintf(stderr, "peer: burst: size is 8 to %d\n", BLOCK);
+		return 2;
+	}
+	for (i = 0; i < count; i++) {
+		memset(line, '.', size);
+		snprintf(line, size, "%06ld", i);
+		line[6] = '.';
+		line[size - 1] = '\n';
+		fd = dial(arg[0], 0);
+		send_all(fd, line, size);
+		close(fd);
+		fwrite(line, 1, size, stdout);
+	}
+	return fflush(stdout) == 0 ? 0 : 1;
+}
+
+static int
+lines(char **arg)
+{
+	char line[MESSAGE + 1];
+	long i = number(arg[1]), last = i + number(arg[2]);
+	int fd;
+
+	for (; i < last; i++) {
+		snprintf(line, sizeof(line),
+		    "%010ld %010ld %010ld %010ld %010ld ........\n",
+		    i, i, i, i, i);
+		fd = dial(arg[0], 0);
+		send_all(fd, line, strlen(line));
+		close(fd);
+	}
+	return 0;
+}
+
+static int
+slam(char **arg)
+{
+	struct linger none;
+	int fd = dial(arg[0], 0);
+
+	send_all(fd, arg[1], strlen(arg[1]));
+	none.l_onoff = 1;
+	none.l_linger = 0;
+	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none)) == -1)
+		fail("SO_LINGER");
+	return close(fd) == 0 ? 0 : 1;
+}
+
+static int
+oob(char **arg)
+{
+	int fd = dial(arg[0], 0);
+
+	send_all(fd, "ab", 2);
+	if (send(fd, "c", 1, MSG_OOB) != 1)
+		fail("send urgent");
+	send_all(fd, "de", 2);
+	hold(fd);
+	return 0;
+}
+
+static int
+sip(char **arg)
+{
+	char block[BLOCK];
+	size_t size = (size_t)number(arg[1]);
+	long ms = number(arg[2]);
+	int fd = dial(arg[0], arg[3] != NULL ? (int)number(arg[3]) : 0);
+	ssize_t n;
+
+	if (size > sizeof(block))
+		size = sizeof(block);
+	while ((n = recv(fd, block, size, 0)) > 0) {
+		fwrite(block, 1, (size_t)n, stdout);
+		fflush(stdout);
+		pause_ms(ms);
+	}
+	return n == 0 ? 0 : 1;
+}
+
+static int
+pingpong(char **arg)
+{
+	char message[MESSAGE], answer[MESSAGE];
+	int a = dial(arg[0], 0), b = dial(arg[1], 0);
+	long count = number(arg[2]), i;
+
+	for (i = 0; i < count; i++) {
+		memset(message, (int)('a' + i % 26), sizeof(message));
+		send_all(a, message, sizeof(message));
+		receive_all(b, answer, sizeof(answer));
+		send_all(b, answer, sizeof(answer));
+		receive_all(a, answer, sizeof(answer));
+		if (memcmp(message, answer, sizeof(message)) != 0) {
+			fprintf(stderr, "peer: pingpong: altered\n");
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static int
+compare(const void *left, const void *right)
+{
+	long l = *(const long *)left, r = *(const long *)right;
+
+	return (l > r) - (l < r);
+}
+
+static int
+first(char **arg)
+{
+	static long times[ROUNDS_MAX];
+	long rounds = number(arg[2]), i;
+	char byte = 'x';
+	int a, b;
+
+	if (rounds < 1 || rounds > ROUNDS_MAX)
+		return 2;
+	for (i = 0; i < rounds; i++) {
+		a = dial(arg[0], 0);
+		send_all(a, &byte, 1);
+		pause_ms(20);
+		times[i] = now_us();
+		b = dial(arg[1], 0);
+		receive_all(b, &byte, 1);
+		times[i] = now_us() - times[i];
+		close(b);
+		close(a);
+	}
+	qsort(times, (size_t)rounds, sizeof(times[0]), compare);
+	printf("%ld\n", times[rounds / 2]);
+	return 0;
+}
+
+static int
+replace_by(char **command)
+{
+	execvp(command[0], command);
+	fail(command[0]);
+	return 1;
+}
+
+static int
+plain(char **arg)
+{
+	static const int signals[] = {
+		SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGUSR2
+	};
+	sigset_t none;
+	size_t i;
+
+	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		signal(signals[i], SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	return replace_by(arg);
+}
+
+static int
+inherit(char **arg)
+{
+	long last = number(arg[0]);
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDONLY);
+		if (fd == -1)
+			fail("open");
+	} while (fd < last);
+	if (fd > last)
+		close(fd);
+	return replace_by(arg + 1);
+}
+
+static const struct task {
+	const char *name;
+	int least;		/* how many arguments it needs */
+	int (*run)(char **);
+} tasks[] = {
+	{ "burst", 3, burst },
+	{ "lines", 3, lines },
+	{ "slam", 2, slam },
+	{ "oob", 1, oob },
+	{ "sip", 3, sip },
+	{ "pingpong", 3, pingpong },
+	{ "first", 3, first },
+	{ "plain", 1, plain },
+	{ "inherit", 2, inherit },
+};
+
+int
+main(int argc, char *argv[])
+{
+	size_t i;
+
+	for (i = 0; argc > 1 && i < sizeof(tasks) / sizeof(tasks[0]); i++)
+		if (strcmp(argv[1], tasks[i].name) == 0 &&
+		    argc - 2 >= tasks[i].least)
+			return tasks[i].run(argv + 2);
+	fprintf(stderr, "peer: the head of peer.c tells its usage\n");
+	return 2;
+}

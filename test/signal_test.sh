@@ -1,0 +1,151 @@
+#!/bin/sh
+#
+# SIGUSR1 tells the totals; SIGTERM, SIGINT and SIGHUP end the bridge, and
+# what it holds is delivered first where somebody is there to take it.
+. "${0%/*}/lib.sh"
+
+test_usr1_tells_the_totals()
+{
+	for s in A B; do
+		face "$s"
+		bridge_start -b 1k
+		client_open "$side" || return
+		client_say "$side" 'hello'
+		wait_total 5 received "$dir"
+		assertEquals 'held' 5 "$(total held "$dir")"
+		assertEquals 'sent' 0 "$(total sent "$dir")"
+		client_open "$other" || return
+		wait_total 5 sent "$dir"
+		assertEquals 'held' 0 "$(total held "$dir")"
+		assertEquals 'received' 0 "$(total received "$back")"
+		assertEquals 2 "$(log_value session "event=stats side=$other")"
+		assertEquals 1 "$(log_value connects "event=stats side=$side")"
+	done
+}
+
+test_each_ending_signal_ends_it_with_status_0()
+{
+	need_peer || return 0
+	bridge_under="$PEER plain"
+	for signal in TERM INT HUP; do
+		bridge_start
+		client_open A && client_open B || return
+		kill -$signal "$bridge_pid"
+		client_ends A
+		client_ends B
+		bridge_ends 0
+		assertContains "$(tail -n 1 "$log")" "event=stop signal=SIG$signal"
+		wait_count 2 'reason=shutdown'
+		wait_count 2 'event=stats dir='
+	done
+}
+
+test_an_idle_bridge_ends_at_once()
+{
+	bridge_start
+	began=$(date +%s)
+	bridge_stop
+	took=$(($(date +%s) - began))
+	assertTrue "took $took s" "[ $took -le 1 ]"
+}
+
+test_what_is_held_is_delivered_before_the_end()
+{
+	make_bytes "$work/held" 3000000
+	for s in A B; do
+		face "$s"
+		bridge_start -g 0
+		client_open "$side" && client_open "$other" || return
+		client_freeze "$other"
+		client_feed "$side" "$work/held"
+		client_fed "$side"
+		wait_total 3000000 received "$dir"
+		kill -TERM "$bridge_pid"
+		client_thaw "$other"
+		bridge_ends 0
+		client_hears_file "$other" "$work/held"
+		log_check
+	done
+}
+
+# Closing with unread input would reset the connection and destroy what is on
+# its way to the peer.
+test_a_side_that_goes_on_sending_gets_all_that_was_held_for_it()
+{
+	make_bytes "$work/held" 3000000
+	for s in A B; do
+		face "$s"
+		bridge_start -g 0
+		client_open "$side" && client_open "$other" || return
+		client_freeze "$other"
+		client_feed "$side" "$work/held"
+		client_fed "$side"
+		wait_total 3000000 received "$dir"
+		client_thaw "$other"
+		client_feed "$other" /dev/zero
+		kill -TERM "$bridge_pid"
+		bridge_ends 0
+		client_hears_file "$other" "$work/held"
+	done
+}
+
+test_a_side_that_reads_nothing_delays_the_end_by_two_seconds()
+{
+	for s in A B; do
+		face "$s"
+		bridge_start -g 0 -w 0
+		client_open "$side" && client_open "$other" || return
+		client_freeze "$other"
+		client_pour "$side" 8000000
+		wait_total 8000000 received "$dir"
+		kill -TERM "$bridge_pid"
+		sleep 1
+		is_alive "$bridge_pid"
+		assertTrue 'it gave up before the time' $?
+		bridge_ends 0
+	done
+}
+
+test_a_second_signal_ends_it_at_once()
+{
+	bridge_start -g 0 -w 0
+	client_open A && client_open B || return
+	client_freeze B
+	client_pour A 8000000
+	wait_total 8000000 received 'A->B'
+	kill -TERM "$bridge_pid"
+	sleep 0.2 2>/dev/null || sleep 1
+	kill -TERM "$bridge_pid"
+	wait_until 1 is_dead "$bridge_pid"
+	assertTrue 'it goes on' $?
+	bridge_ends 0
+}
+
+test_nobody_is_accepted_while_it_ends()
+{
+	bridge_start -g 0 -w 0
+	client_open A && client_open B || return
+	client_freeze B
+	client_pour A 8000000
+	wait_total 8000000 received 'A->B'
+	kill -TERM "$bridge_pid"
+	sleep 0.2 2>/dev/null || sleep 1
+	client_dial A late
+	bridge_ends 0
+	assertEquals 'connects' 1 "$(log_count 'event=connect side=A')"
+}
+
+test_a_signal_ignored_at_the_start_stays_ignored()
+{
+	for signal in HUP INT TERM; do
+		bridge_before="trap '' $signal"
+		bridge_start
+		kill -$signal "$bridge_pid"
+		totals_ask
+		refute_log 'event=stop'
+		bridge_kill
+	done
+}
+
+# shellcheck source=/dev/null
+. "$SHUNIT2"

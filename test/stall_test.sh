@@ -1,0 +1,109 @@
+#!/bin/sh
+#
+# The write timeout: a side that takes no byte while data waits for it is
+# closed in time and not before, and what it never acknowledged is told.
+. "${0%/*}/lib.sh"
+
+# A stopped client's kernel goes on taking bytes for it for a while, so the
+# time runs from when it took the last one.
+test_write_a_side_that_takes_nothing_is_closed_in_time()
+{
+	for s in A B; do
+		face "$s"
+		bridge_start -w 2
+		client_open "$side" && client_open "$other" || return
+		client_freeze "$side"
+		head -c 30000000 /dev/zero >"$work/$other.fifo" &
+		assert_timed_out 2 write
+		client_stays "$other"
+		assertNotEquals 'held' 0 "$(log_value held reason=timeout)"
+	done
+}
+
+test_write_a_side_that_takes_nothing_is_not_closed_before()
+{
+	for s in A B; do
+		face "$s"
+		bridge_start -w 5
+		client_open "$side" && client_open "$other" || return
+		client_freeze "$side"
+		head -c 30000000 /dev/zero >"$work/$other.fifo" &
+		wait_log 'event=drop'
+		sleep 3
+		client_stays "$side"
+		client_thaw "$side"
+		wait_total 0 held "$back"
+		client_stays "$side"
+	done
+}
+
+# Its kernel announces room again only after a good part of its buffer was
+# read, so for many seconds nothing is accepted, only acknowledged.
+test_write_a_side_that_takes_bytes_slowly_stays()
+{
+	need_peer && need_linux || return 0
+	for s in A B; do
+		face "$s"
+		bridge_start -w 2
+		client_open "$other" || return
+		"$PEER" sip "$(port "$side")" 1000 100 4096 >"$work/got" &
+		sipper=$!
+		wait_log "event=connect side=$side"
+		head -c 30000000 /dev/zero >"$work/$other.fifo" &
+		sleep 5
+		refute_log "event=disconnect"
+		end_process "$sipper"
+	done
+}
+
+test_write_zero_never_closes()
+{
+	bridge_start -w 0
+	client_open A && client_open B || return
+	client_freeze A
+	client_pour B 30000000
+	sleep 3
+	client_stays A
+	client_stays B
+}
+
+test_nobody_is_closed_for_time_that_the_bridge_did_not_run()
+{
+	for s in A B; do
+		face "$s"
+		bridge_start -i 3 -w 3
+		client_open "$side" && client_open "$other" || return
+		client_freeze "$side"
+		client_pour "$other" 8000000
+		wait_log 'event=drop'
+		bridge_freeze
+		sleep 4
+		bridge_thaw
+		totals_ask
+		client_stays "$side"
+		client_stays "$other"
+		wait_log "event=disconnect side=$side .* reason=timeout" 8
+	done
+}
+
+test_what_was_never_acknowledged_is_told()
+{
+	need_linux || return 0
+	for s in A B; do
+		face "$s"
+		bridge_start -w 0
+		client_open "$other" || return
+		client_open "$side" "$side" linger=0 || return
+		client_freeze "$side"
+		client_pour "$other" 20000000
+		wait_total 20000000 received "$back"
+		client_reset "$side"
+		wait_log "event=disconnect side=$side .* reason=reset"
+		lost=$(log_value unacked "event=disconnect side=$side")
+		assertTrue "unacked $lost" "[ $lost -gt 0 -a $lost -le 524288 ]"
+		wait_total "$lost" unacked "$back"
+	done
+}
+
+# shellcheck source=/dev/null
+. "$SHUNIT2"

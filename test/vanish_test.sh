@@ -1,0 +1,244 @@
+#!/bin/sh
+#
+# Peers in a network of their own that fails: the cable is pulled, packets
+# are swallowed, or one in ten is lost.  Nobody says goodbye.
+#
+# The bridge has a namespace, the clients at side A another one.
+# shellcheck disable=SC2034 # some variables are for lib.sh
+. "${0%/*}/lib.sh"
+
+near=tcpbridge$$n
+far=tcpbridge$$f
+cable=tb$$
+
+# need_net: makes both namespaces and the cable between them.
+need_net()
+{
+	need_linux && need_root && need_native && need ip nft || return 1
+	{ ip netns add "$near" && ip netns add "$far" &&
+	    ip link add "${cable}n" netns "$near" type veth \
+	    peer name "${cable}f" netns "$far" &&
+	    ip -n "$near" address add 198.18.0.1/24 dev "${cable}n" &&
+	    ip -n "$far" address add 198.18.0.2/24 dev "${cable}f" &&
+	    ip -n "$near" link set "${cable}n" up &&
+	    ip -n "$far" link set "${cable}f" up &&
+	    ip -n "$near" link set lo up; } 2>"$work/net.err" ||
+	    { net_close; skip "no network namespace: $(cat "$work/net.err")"; }
+}
+
+net_close()
+{
+	ip netns delete "$near" 2>/dev/null
+	ip netns delete "$far" 2>/dev/null
+}
+
+# in_net COMMAND...: runs it with a network, which goes with it.
+in_net()
+{
+	need_net || return 0
+	bridge_under="ip netns exec $near"
+	client_host=198.18.0.1
+	"$@"
+	clients_end
+	bridge_stop
+	net_close
+}
+
+net_start()
+{
+	bridge_start "$@" -- 198.18.0.1:0 198.18.0.1:0
+}
+
+# Clients at side A are far, those at side B near.
+client_run()
+{
+	case $1 in
+	"$port_A") set -- "$far" "$@" ;;
+	*) set -- "$near" "$@" ;;
+	esac
+	exec ip netns exec "$1" socat -t "$client_wait" - \
+	    "TCP:$client_host:$2,nodelay${3:+,$3}"
+}
+
+# What may go wrong with the network, and how it is mended.
+cable_fails()
+{
+	ip -n "$far" link set "${cable}f" down
+}
+
+cable_mended()
+{
+	ip -n "$far" link set "${cable}f" up
+}
+
+# packets_lost RULE: what the rule matches does not reach the far side.
+packets_lost()
+{
+	ip netns exec "$far" nft -f - <<-RULES
+	table ip fault
+	delete table ip fault
+	table ip fault {
+		chain input {
+			type filter hook input priority 0;
+			$1 counter drop
+		}
+	}
+	RULES
+}
+
+silence_fails()
+{
+	packets_lost ''
+}
+
+silence_mended()
+{
+	ip netns exec "$far" nft delete table ip fault
+}
+
+# log_second PATTERN: prints the second of the day of the last such line.
+log_second()
+{
+	grep -e "$1" "$log" | tail -n 1 | sed 's/^time=[^T]*T\([^Z]*\)Z.*/\1/' |
+	    awk -F : '{ print $1 * 3600 + $2 * 60 + $3 }'
+}
+
+# assert_noticed_in SECS: asserts that side A is found dead in that time after
+# the last totals, and why.
+assert_noticed_in()
+{
+	wait_log 'event=disconnect side=A' 15 || return
+	noticed=$(awk "BEGIN { s = $(log_second 'event=disconnect side=A') - \
+	    $(log_second 'event=stats side=B'); print s < 0 ? s + 86400 : s }")
+	awk "BEGIN { exit !($noticed <= $1) }"
+	assertTrue "noticed after $noticed s" $?
+	wait_log 'disconnect side=A .* reason=\(timeout cause=keepalive\|error error="No route to host"\) '
+}
+
+# it_goes_on TEXT: the network is well again, and somebody else is there.
+it_goes_on()
+{
+	client_stays B
+	client_say B 'and now'
+	client_open A again && client_hears again "$1and now"
+	client_say again 'back'
+	client_hears B 'back'
+	assert_accounted
+}
+
+# vanishes_idle HOW: the far peer falls silent with nothing to be said to it.
+vanishes_idle()
+{
+	net_start -k 1
+	client_open A && client_open B || return
+	"$1_fails"
+	totals_ask
+	assert_noticed_in 5
+	client_kill A
+	"$1_mended"
+	it_goes_on ''
+}
+
+test_a_pulled_cable_is_noticed_when_idle()
+{
+	in_net vanishes_idle cable
+}
+
+test_a_swallowing_network_is_noticed_when_idle()
+{
+	in_net vanishes_idle silence
+}
+
+# vanishes_owed HOW: bytes are under way, and never acknowledged.  They are
+# told to be lost; what came later is held.
+vanishes_owed()
+{
+	net_start -k 1
+	client_open A && client_open B || return
+	"$1_fails"
+	totals_ask
+	client_say B 'twelve bytes'
+	assert_noticed_in 5
+	assertEquals 'unacked' 12 "$(log_value unacked 'disconnect side=A')"
+	client_say B 'later '
+	wait_total 6 held 'B->A'
+	client_kill A
+	"$1_mended"
+	it_goes_on 'later '
+}
+
+test_a_pulled_cable_is_noticed_with_data_pending()
+{
+	in_net vanishes_owed cable
+}
+
+test_a_swallowing_network_is_noticed_with_data_pending()
+{
+	in_net vanishes_owed silence
+}
+
+# blips HOW: for less than the time that -k gives, it is nobody's business.
+blips()
+{
+	net_start -k 3
+	client_open A && client_open B || return
+	"$1_fails"
+	client_say B 'over a '
+	sleep 2
+	"$1_mended"
+	client_say B 'bad line'
+	client_hears A 'over a bad line'
+	client_stays A
+	client_stays B
+}
+
+test_a_short_outage_is_bridged()
+{
+	in_net blips cable
+}
+
+test_a_vanished_peer_that_comes_back_replaces_itself()
+{
+	in_net returns
+}
+
+# The old connection is still believed in when the new one comes.
+returns()
+{
+	net_start -k 100
+	client_open A && client_open B || return
+	silence_fails
+	client_kill A
+	silence_mended
+	client_open A again || return
+	client_say B 'welcome back'
+	client_hears again 'welcome back'
+	client_stays B
+}
+
+# One packet in ten is lost, in both directions.
+lossy()
+{
+	make_bytes "$work/much" 1500000
+	net_start
+	client_open A && client_open B || return
+	packets_lost 'numgen random mod 100 < 10'
+	client_feed A "$work/much"
+	client_feed B "$work/much"
+	client_hears_file A "$work/much" 60
+	client_hears_file B "$work/much" 60
+	ip netns exec "$far" nft list table ip fault >"$work/rules"
+	lost=$(sed -n 's/.*counter packets \([0-9]*\) .*/\1/p' "$work/rules")
+	assertTrue "$lost packets lost" "[ ${lost:-0} -gt 5 ]"
+	wait_total 1500000 sent 'A->B'
+	wait_total 1500000 sent 'B->A'
+	assert_accounted
+}
+
+test_all_arrives_whole_over_a_line_that_loses_packets()
+{
+	in_net lossy
+}
+
+# shellcheck source=/dev/null
+. "$SHUNIT2"
