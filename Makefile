@@ -9,6 +9,11 @@ PREFIX = /usr/local
 MANPREFIX = $(PREFIX)/share/man
 DESTDIR =
 SECS = 60
+ROUNDS = 5
+
+SCRIPTS = test/run test/deps test/soak test/mutants test/prove test/torture \
+	test/machines test/coverage test/memcheck test/reconnects \
+	test/examples test/bench
 
 # What the project asks of its own code, whatever CFLAGS are.
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wconversion \
@@ -56,7 +61,7 @@ uninstall:
 
 # Remove what was built.
 clean:
-	rm -f tcpbridge tcpbridge-static
+	rm -f tcpbridge tcpbridge-static test/sim
 
 # Install what the tests need: shunit2, socat, nc.
 deps:
@@ -76,13 +81,53 @@ lint:
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	    test -z "$$missing" || \
 	    { echo "lint: not installed:$$missing" >&2; exit 1; }
-	shellcheck -x -P SCRIPTDIR test/run test/deps test/soak test/*.sh .ci/run
+	shellcheck -x -P SCRIPTDIR $(SCRIPTS) test/*.sh .ci/run
 	mandoc -T lint -W warning tcpbridge.1
 	cppcheck --quiet --std=c99 --enable=warning,portability,performance \
-	    --inline-suppr --error-exitcode=1 tcpbridge.c test/peer.c
+	    --inline-suppr --error-exitcode=1 tcpbridge.c test/peer.c test/load.c
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
-	    tcpbridge.c test/peer.c -- -std=c99
+	    tcpbridge.c test/peer.c test/load.c -- -std=c99
 	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null tcpbridge.c
 	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null test/peer.c
 
-.PHONY: all static install uninstall clean deps test soak lint
+# Run the program in a simulated world, random seeds for 20 seconds.
+sim: test/sim
+	test/sim -t 20
+
+test/sim: test/sim.c tcpbridge.c
+	$(CC) $(WARNINGS) $(CPPFLAGS) -O2 -o $@ test/sim.c -lm
+
+# Plant bugs one at a time; a test or the simulation has to catch each.
+mutants:
+	@sh test/mutants
+
+# Prove the ring functions with Frama-C.
+prove:
+	@sh test/prove
+
+# Make every system call fail, once and for ever.
+torture: tcpbridge
+	@sh test/torture
+
+# Build and test for every compiler, processor and shell there is.
+machines:
+	@sh test/machines
+
+# Count the lines that suites and simulation run.
+coverage:
+	@sh test/coverage
+
+# Run suites under valgrind.
+memcheck:
+	@sh test/memcheck
+
+# Run every example of README and manual.
+examples: tcpbridge
+	@sh test/examples
+
+# Measure against what else could do the job: make bench ROUNDS=n PLOT=file.
+bench: tcpbridge
+	@ROUNDS=$(ROUNDS) sh test/bench
+
+.PHONY: all static install uninstall clean deps test soak lint sim mutants \
+	prove torture machines coverage memcheck examples bench

@@ -144,13 +144,18 @@ test_options_that_sockets_refuse_are_done_without()
 	it_ends
 }
 
-test_without_dev_null_it_starts()
+# A closed standard descriptor needs a /dev/null in its place.
+test_closed_descriptors_without_dev_null_end_the_start()
 {
 	need_inject || return 0
-	start_under '?open,openat' EMFILE 1+ -P /dev/null || return
-	it_works
+	bridge_before='exec <&-'
+	bridge_under="strace -I2 -qq -o $trace -P /dev/null
+	    -e inject=?open,openat:error=EMFILE"
+	bridge_launch
+	bridge_ends 1
+	calls='open /dev/null' error=EMFILE
 	injected
-	it_ends
+	assertEquals 'lines' 1 "$(log_count '^tcpbridge: /dev/null: Too many')"
 }
 
 # The client stays in the backlog, and nothing need be said.
