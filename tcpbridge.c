@@ -196,6 +196,7 @@ static uint64_t log_lost;	/* lines that were not written, as told */
 static uint64_t log_unsaid;	/* and those not told yet */
 static int live, live_shown;	/* -t keeps a line in place; it stands */
 static sigset_t wait_mask;	/* signals blocked while pselect waits */
+static int64_t signals_heard;	/* when a wait last let signals in */
 static volatile sig_atomic_t stop_signal, stop_count, totals_asked, continued;
 
 static const char *const service_names[] = { "side=A", "side=B",
@@ -1360,8 +1361,9 @@ static void
 loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 {
 	int64_t wait = due == NEVER ? NEVER : due > now ? due - now : 0;
-	int64_t before = now, paused;
+	int64_t before = now, began, paused;
 	struct timespec timeout;
+	sigset_t mask;
 	int i;
 
 	FD_ZERO(readable);
@@ -1380,6 +1382,7 @@ loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 			FD_SET(scrapes[i].fd, readable);
 	timeout.tv_sec = (time_t)(wait / SECOND);
 	timeout.tv_nsec = (long)(wait % SECOND * 1000);
+	began = clock_read();
 	if (pselect(fd_top + 1, readable, writable, NULL,
 	    wait == NEVER ? NULL : &timeout, &wait_mask) < 0) {
 		if (errno != EINTR)
@@ -1388,6 +1391,14 @@ loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 		FD_ZERO(writable);
 	}
 	now = clock_read();
+	if (now - began >= LATE)
+		signals_heard = now;
+	else if (now - signals_heard >= SECOND) {
+		/* Linux lets none in while something is always ready. */
+		sigprocmask(SIG_SETMASK, &wait_mask, &mask);
+		sigprocmask(SIG_SETMASK, &mask, NULL);
+		signals_heard = now;
+	}
 	paused = continued || (wait != NEVER && now - before - wait > LATE) ?
 	    now - before : 0;
 	continued = 0;

@@ -171,6 +171,18 @@ test_a_passing_failure_of_accept_is_nothing()
 	done
 }
 
+# Linux delivers no signal in a pselect() that finds something ready at once.
+test_a_stop_is_heard_while_something_is_always_ready()
+{
+	need_inject || return 0
+	bridge_start && inject "$accept" ECONNABORTED 1+ || return
+	client_dial A
+	wait_until 5 grep -q INJECTED "$trace"
+	kill -TERM "$bridge_pid"
+	wait_log 'event=stop signal=SIGTERM' 5
+	injected
+}
+
 # These would be reported at once again and again, so the listener rests.
 test_accept_without_resources_rests_for_a_second()
 {
