@@ -8,7 +8,7 @@ assert_named()
 {
 	wait_log 'event=ready' || return
 	wrong=$(grep -v -F -e "Z level=info $1 event=" \
-	    -e "Z level=warn $1 event=" "$log")
+	    -e "Z level=warn $1 event=" -e "Z level=debug $1 event=" "$log")
 	assertNull "not named $1: $wrong" "$wrong"
 }
 
