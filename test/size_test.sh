@@ -29,9 +29,11 @@ test_light_traffic_takes_at_most_192_kib_of_memory()
 	need_small || return 0
 	TCPBRIDGE=$work/small/tcpbridge-static
 	bridge_start && client_open A && client_open B || return
+	said=
 	for line in one two three; do
-		client_say A "$line" && client_hears B "$line"
-		client_say B "$line" && client_hears A "$line"
+		said=$said$line
+		client_say A "$line" && client_hears B "$said"
+		client_say B "$line" && client_hears A "$said"
 	done
 	kib=$(awk '/^VmRSS/ { print $2 }' "/proc/$bridge_pid/status")
 	assertTrue "$kib KiB" "[ $kib -le 192 ]"
