@@ -71,6 +71,8 @@ enum {
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
 	READ_SMALL = 4096,	/* reads up to this are kept or lost whole */
 	DRAIN_MAX = 4194304,	/* read from a client about to go, bytes */
+	DRAIN_READS = 4096,	/* of these, reads in one turn */
+	READ_LEAST = 64,	/* what a read counts for, at the least */
 	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
 	NETS = 16,		/* networks a side (-A, -B) */
@@ -86,6 +88,7 @@ enum {
 #define NEVER INT64_MAX
 #define SECONDS_MAX 1000000000	/* in an argument; 31 years */
 #define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
+#define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
 #define LATE (100 * MSEC)	/* a wait so much too long is a pause */
 
 /* ---- Types and state ------------------------------------------------- */
@@ -109,6 +112,7 @@ static struct flow {
 	uint64_t drops;		/* reads dropped, and expiries */
 	uint64_t unacked;	/* sent, but unacknowledged at a disconnect */
 	uint64_t unsaid;	/* dropped bytes that no log line told yet */
+	const char *drop_reason; /* of the last drop */
 	int64_t drop_time;	/* when the last drop was */
 	int64_t drop_said;	/* when it was logged; 0 when a run is over */
 	uint64_t rate_sent;	/* sent, when the rate was last made */
@@ -126,6 +130,7 @@ static struct slot {
 	int read_watched, write_watched; /* in the sets of the last wait */
 	uint64_t session;	/* number of the connection, from 1 */
 	uint64_t received, sent; /* bytes of this connection */
+	size_t drained;		/* bytes read since it was to go */
 	int64_t since, ended;	/* when it was accepted, EOF was read */
 	int64_t heard;		/* when it last sent, or was not read */
 	int64_t progress;	/* when it last took a byte, or none waited */
@@ -224,6 +229,15 @@ page_add(const char *format, ...)
 		page_used += (size_t)n < room ? (size_t)n : room - 1;
 }
 
+/* Makes control characters harmless, in a text of the user's. */
+static void
+text_clean(char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text < ' ' || *text == 127)
+			*text = '?';
+}
+
 /* Adds the name, in quotes if asked or needed: logfmt or Prometheus. */
 static void
 page_add_name(int quote)
@@ -233,8 +247,7 @@ page_add_name(int quote)
 
 	page_add("name=%s", mark);
 	for (; *c != '\0'; c++)
-		page_add(*c == '"' || *c == '\\' ? "\\%c" : "%c",
-		    (unsigned char)*c < ' ' || *c == 127 ? '?' : *c);
+		page_add(*c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
 	page_add("%s", mark);
 }
 
@@ -328,8 +341,9 @@ fatal(int status, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(text, sizeof text, format, args);
 	va_end(args);
+	text_clean(text);
 	fprintf(stderr, "tcpbridge: %s\n", text);
-	if (conf.syslog)
+	if (conf.syslog && status == 1)
 		syslog(LOG_ERR, "%s", text);
 	exit(status);
 }
@@ -435,12 +449,13 @@ address_text(const struct sockaddr *address, socklen_t length, char *text)
 static int
 address_bytes(const char *text, size_t length, unsigned char *bytes)
 {
-	char v6[INET6_ADDRSTRLEN + 8];
+	char copy[INET6_ADDRSTRLEN + 1];
 
-	snprintf(v6, sizeof v6, "%s%.*s",
-	    memchr(text, ':', length) != NULL ? "" : "::ffff:",
-	    (int)(length < sizeof v6 ? length : sizeof v6), text);
-	return inet_pton(AF_INET6, v6, bytes) == 1;
+	snprintf(copy, sizeof copy, "%.*s",
+	    (int)(length < sizeof copy ? length : sizeof copy), text);
+	memcpy(bytes, "\0\0\0\0\0\0\0\0\0\0\377\377", 12);
+	return inet_pton(AF_INET, copy, bytes + 12) == 1 ||
+	    inet_pton(AF_INET6, copy, bytes) == 1;
 }
 
 /*
@@ -502,7 +517,7 @@ socket_tune(int fd)
 #ifdef TCP_USER_TIMEOUT
 	if (conf.stall != NEVER)
 		socket_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-		    (int)(2 * wanted / MSEC));
+		    (int)((2 * wanted + MSEC - 1) / MSEC));
 #endif
 	(void)idle;
 }
@@ -566,7 +581,7 @@ static void
 service_open(int service)
 {
 	const struct place *place = &conf.places[service];
-	struct addrinfo hints = { 0 }, *info;
+	struct addrinfo hints = { 0 }, *list, *info;
 	int i, error, first = listener_count, tries = 100;
 	in_port_t *slot, port = htons((uint16_t)place->port), given = port;
 	char text[ADDRESS_SIZE];
@@ -574,12 +589,13 @@ service_open(int service)
 	hints.ai_family = conf.family;
 	hints.ai_socktype = SOCK_STREAM;
 	hints.ai_flags = AI_PASSIVE;
-	error = getaddrinfo(place->host, "0", &hints, &hints.ai_next);
+	error = getaddrinfo(place->host, "0", &hints, &list);
 	if (error != 0)
 		fatal(1, "%s: %s", place->host != NULL ? place->host : "*",
 		    error == EAI_SYSTEM ? strerror(errno) :
 		    gai_strerror(error));
-	for (info = hints.ai_next; info != NULL; info = info->ai_next) {
+	hints.ai_next = list;	/* to begin again at hints */
+	for (info = list; info != NULL; info = info->ai_next) {
 		slot = info->ai_family == AF_INET6 ?
 		    &((struct sockaddr_in6 *)(void *)info->ai_addr)->sin6_port :
 		    &((struct sockaddr_in *)(void *)info->ai_addr)->sin_port;
@@ -607,7 +623,7 @@ service_open(int service)
 			log_event(LOG_DEBUG, "skip", "%s addr=%s error=\"%s\"",
 			    service_names[service], text, strerror(error));
 	}
-	freeaddrinfo(hints.ai_next);
+	freeaddrinfo(list);
 	if (listener_count == first)
 		fatal(1, "%s: %s", text, strerror(error));
 }
@@ -708,7 +724,7 @@ wants_read(int side)
 {
 	const struct slot *slot = &slots[side];
 
-	if (slot->fd < 0 || slot->half_closed || stop_time != NEVER)
+	if (!side_connected(side) || slot->half_closed || stop_time != NEVER)
 		return slot->fd >= 0 && slot->shut;	/* to see it close */
 	if (side_connected(!side) && flows[side].ring.used >= HIGH_WATER)
 		return !side_paced(side);
@@ -733,7 +749,23 @@ wants_accept(const struct listener *listener)
 	    slots[side].half_closed || side_can_receive(side);
 }
 
-/* Counts dropped bytes; logs the first of a run, then one line a second. */
+/* Logs what was dropped: the first of a run, then one line a second. */
+static void
+flow_tell(int side)
+{
+	struct flow *flow = &flows[side];
+
+	if (flow->drop_said > 0 && now - flow->drop_said < SECOND)
+		return;
+	log_event(LOG_WARNING, "drop", "dir=%s session=" U64 " reason=%s "
+	    "bytes=" U64 " drops=" U64 " total=" U64, flow_names[side],
+	    slots[side].session, flow->drop_reason, flow->unsaid,
+	    flow->drops, flow->dropped);
+	flow->drop_said = now;
+	flow->unsaid = 0;
+}
+
+/* Counts dropped bytes. */
 static void
 flow_drop(int side, size_t size)
 {
@@ -743,14 +775,8 @@ flow_drop(int side, size_t size)
 	flow->unsaid += size;
 	flow->drops++;
 	flow->drop_time = now;
-	if (flow->drop_said > 0 && now - flow->drop_said < SECOND)
-		return;
-	log_event(LOG_WARNING, "drop", "dir=%s session=" U64 " reason=%s "
-	    "bytes=" U64 " drops=" U64 " total=" U64, flow_names[side],
-	    slots[side].session, side_keeps(!side) ? "overflow" : "expired",
-	    flow->unsaid, flow->drops, flow->dropped);
-	flow->drop_said = now;
-	flow->unsaid = 0;
+	flow->drop_reason = side_keeps(!side) ? "overflow" : "expired";
+	flow_tell(side);
 }
 
 /* Drops what has waited for an absent side when -H is over. */
@@ -875,21 +901,25 @@ side_send(int side)
 
 /*
  * Reads what a client that is to go has sent, forwarding on the way; there
- * is a bound for an endless one.  Returns 0 if the rest must wait for room.
+ * is a bound for an endless one, with small reads counted as larger ones.
+ * Returns 0 if the rest must wait: for room, or for the next turn.
  */
 static int
 side_drain(int side)
 {
-	size_t n = 1, total = 0;
+	struct slot *slot = &slots[side];
+	size_t n = 1;
+	int reads = 0;
 
-	for (; n > 0 && total < DRAIN_MAX && !slots[side].half_closed;
-	    total += n) {
-		if (!side_can_receive(side))
+	for (; n > 0 && slot->drained < DRAIN_MAX && !slot->half_closed;
+	    slot->drained += n < READ_LEAST ? READ_LEAST : n) {
+		if (!side_can_receive(side) || reads++ == DRAIN_READS)
 			return 0;
 		n = side_receive(side);
 		if (wants_write(!side))
 			side_send(!side);
 	}
+	slot->drained = 0;
 	return 1;
 }
 
@@ -1289,6 +1319,10 @@ timers_run(void)
 			side_timers(i, &due);
 	} while (side_connected(SIDE_A) + side_connected(SIDE_B) < connected);
 	for (i = 0; i < SIDES; i++)
+		if (slots[i].fd >= 0 && !side_connected(i) &&
+		    side_can_receive(i))
+			due = now;	/* to read on where it ended */
+	for (i = 0; i < SIDES; i++)
 		if (stop_time != NEVER && side_connected(i) &&
 		    side_held(i) == 0 && !slots[i].shut) {
 			slots[i].shut = 1;	/* has all: gets the EOF */
@@ -1300,6 +1334,10 @@ timers_run(void)
 			close(scrapes[i].fd);
 			scrapes[i].fd = -1;
 		}
+	for (i = 0; i < SIDES; i++)
+		if (flows[i].unsaid > 0 &&
+		    is_over(flows[i].drop_said, SECOND, &due))
+			flow_tell(i);
 	for (i = 0; i < listener_count; i++)
 		is_over(listeners[i].rest_until, 0, &due);
 	is_over(stop_time, 0, &due);
@@ -1360,7 +1398,8 @@ listener_accept(struct listener *listener)
 static void
 loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 {
-	int64_t wait = due == NEVER ? NEVER : due > now ? due - now : 0;
+	int64_t wait = due == NEVER ? NEVER : due > now + WAIT_MAX ? WAIT_MAX :
+	    due > now ? due - now : 0;
 	int64_t before = now, began, paused;
 	struct timespec timeout;
 	sigset_t mask;
@@ -1562,7 +1601,8 @@ parse_seconds(const char *what, const char *text)
 
 	if (c[0] == '.' && c[1] != '\0')
 		for (c++; *c >= '0' && *c <= '9'; c++, unit /= 10)
-			fraction += (*c - '0') * unit;
+			fraction += unit > 0 ? (*c - '0') * unit :
+			    *c > '0' && seconds + fraction == 0;
 	if (seconds < 0 || *c != '\0')
 		fatal(2, "%s: not a number of seconds: '%s'", what, text);
 	return seconds * SECOND + fraction;
@@ -1582,7 +1622,9 @@ parse_place(const char *what, char *text, struct place *place)
 
 	if (number < 0 || *port != '\0')
 		fatal(2, "%s: not a port from 0 to 65535: '%s'", what, text);
-	if (length > 2 && host[0] == '[' && host[length - 1] == ']') {
+	if (length > 2 && host[0] == '[' && host[length - 1] == ']' &&
+	    strcspn(host + 1, "[]") == length - 2 &&
+	    memchr(host, ':', length) != NULL) {
 		host++;
 		length -= 2;
 	} else if (strcspn(host, ":[]") < length)
@@ -1658,9 +1700,13 @@ option_take(int option, const char *what, char *text)
 		parse_place(what, text, &conf.places[METRICS]);
 		if (c == NULL)
 			conf.places[METRICS].host = "localhost";
-	} else if (option == 'n' && strlen(conf.name = text) - 1 >= 64)
-		fatal(2, "%s: not 1 to 64 characters: '%s'", what, text);
-	else if (option == 'h')
+	} else if (option == 'n') {
+		if (strlen(text) - 1 >= 64)
+			fatal(2, "%s: not 1 to 64 characters: '%s'", what,
+			    text);
+		text_clean(text);
+		conf.name = text;
+	} else if (option == 'h')
 		exit(fputs(usage_text, stdout) < 0 || fflush(stdout) != 0);
 	else if (option == 'V')
 		exit(puts("tcpbridge " VERSION) < 0 || fflush(stdout) != 0);
@@ -1696,6 +1742,27 @@ options_read(int argc, char **argv)
 	}
 }
 
+/*
+ * Opens a terminal behind 1 or 2 anew, non-blocking: of a terminal select()
+ * says only that it takes something, which may be less than a line.  Whoever
+ * shares the old descriptor is not touched.
+ */
+static void
+terminals_open(void)
+{
+	int fd, own;
+
+	for (fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
+		const char *name = isatty(fd) ? ttyname(fd) : NULL;
+
+		if (name == NULL || (own = open(name, O_WRONLY | O_NOCTTY |
+		    O_NONBLOCK)) < 0)
+			continue;
+		dup2(own, fd);
+		close(own);
+	}
+}
+
 int
 main(int argc, char **argv)
 {
@@ -1710,6 +1777,7 @@ main(int argc, char **argv)
 	if (conf.syslog)
 		openlog(conf.name[0] != '\0' ? conf.name : "tcpbridge",
 		    LOG_NDELAY, LOG_DAEMON);
+	terminals_open();
 	now = totals_last = clock_read();
 	start_time = time(NULL);
 	live = conf.period != NEVER && !conf.syslog && isatty(STDERR_FILENO);
@@ -1723,10 +1791,10 @@ main(int argc, char **argv)
 	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);
+	signals_open();
 	for (i = 0; i < listener_count; i++)
 		log_event(LOG_INFO, "listen", "%s addr=%s",
 		    service_names[listeners[i].service], listeners[i].address);
-	signals_open();
 	log_event(LOG_INFO, "ready", "state=%s pid=%ld version=" VERSION
 	    " buffer=%zu", state_name(), (long)getpid(), conf.capacity);
 	loop_run();

@@ -133,6 +133,7 @@ test_zero_drops_what_waits_when_a_side_goes()
 		wait_until 10 still_full
 		client_kill "$side"
 		wait_log "event=drop dir=$back .*reason=expired"
+		wait_total 12000000 received "$back"
 		wait_total 0 held "$back"
 		client_open "$side" || return
 		client_say "$other" 'fresh'

@@ -1943,6 +1943,9 @@ next_due(void)
 			due = sooner(due, W.live[i]->t_accept + SCRAPE_SPAN);
 	if (W.stops > 0)
 		due = sooner(due, W.t_stop + STOP_SPAN);
+	/* What a drop line left untold is told a second after it. */
+	if (flows[0].unsaid > 0 || flows[1].unsaid > 0)
+		W.may_wait = true;
 	return due;
 }
 
