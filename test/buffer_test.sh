@@ -88,6 +88,27 @@ test_dropping_is_told_once_then_once_a_second_then_its_end()
 	done
 }
 
+# The first line comes at once; the rest a second later, though nothing more
+# is dropped then.
+test_all_that_was_dropped_is_told_in_the_end()
+{
+	for s in A B; do
+		face "$s"
+		bridge_start -b 1k
+		client_open "$side" || return
+		client_say "$side" "$(printf '%1024s' '')"
+		wait_total 1024 held "$dir"
+		drip 3
+		wait_until 5 all_drops_told
+		assertTrue "told $(drop_bytes)" $?
+	done
+}
+
+all_drops_told()
+{
+	[ "$(drop_bytes)" = 30 ]
+}
+
 # Sends that many messages of ten bytes in somewhat more than two seconds.
 drip()
 {
