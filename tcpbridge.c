@@ -66,6 +66,11 @@
 #define PIPE_BUF _POSIX_PIPE_BUF
 #endif
 
+/*
+ * High water: from 64 KiB to 1 MiB none was measurably faster.  Reads are not
+ * limited, for 64 KiB a read cost a third of the speed.  Unsent low: with 448
+ * KiB a tenth less processor time, but more for a reset to destroy.
+ */
 enum {
 	HIGH_WATER = 262144,	/* held while the receiver lives, bytes */
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
@@ -449,11 +454,12 @@ address_text(const struct sockaddr *address, socklen_t length, char *text)
 static int
 address_bytes(const char *text, size_t length, unsigned char *bytes)
 {
+	static const unsigned char mapped[12] = { [10] = 255, [11] = 255 };
 	char copy[INET6_ADDRSTRLEN + 1];
 
 	snprintf(copy, sizeof copy, "%.*s",
 	    (int)(length < sizeof copy ? length : sizeof copy), text);
-	memcpy(bytes, "\0\0\0\0\0\0\0\0\0\0\377\377", 12);
+	memcpy(bytes, mapped, sizeof mapped);
 	return inet_pton(AF_INET, copy, bytes + 12) == 1 ||
 	    inet_pton(AF_INET6, copy, bytes) == 1;
 }
