@@ -1560,7 +1560,8 @@ should_accept(const struct vlisten *l)
 	if (l->side == METRICS)
 		return 1;
 	c = M[l->side].cur;
-	if (c == NULL || half_closed(c) || space(l->side) > 0)
+	/* After its EOF nothing more comes that could want room. */
+	if (c == NULL || c->eof_told || space(l->side) > 0)
 		return 1;
 	may = may_drop(l->side);
 	return may;
