@@ -685,6 +685,11 @@ need_native()
 need_nc()
 {
 	need nc || return 1
+	# busybox has an option -iN, and its shell prefers its own nc.
+	if nc -h 2>&1 | grep -q BusyBox; then
+		skip "this shell's nc is that of busybox, without -N"
+		return 1
+	fi
 	nc -h 2>&1 | grep -q -e '-[a-zA-Z]*N' || skip 'this nc has no -N'
 }
 
