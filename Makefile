@@ -81,7 +81,7 @@ lint:
 	    command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	    test -z "$$missing" || \
 	    { echo "lint: not installed:$$missing" >&2; exit 1; }
-	shellcheck -x -P SCRIPTDIR $(SCRIPTS) test/*.sh .ci/run
+	shellcheck -x $(SCRIPTS) test/*.sh .ci/run
 	mandoc -T lint -W warning tcpbridge.1
 	cppcheck --quiet --std=c99 --enable=warning,portability,performance \
 	    --inline-suppr --error-exitcode=1 tcpbridge.c test/peer.c test/load.c
