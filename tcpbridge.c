@@ -5,21 +5,21 @@
  * Copyright (c) 2026 the tcpbridge contributors
  *
  * There are two sides, A and B; what is done to one is done to the other by
- * the same lines, with the side as an index.
+ * the same lines.
  *
  *	client of A --recv--> ring of A --send--> client of B	(A->B)
  *	client of A <--send-- ring of B <--recv-- client of B	(B->A)
  *
- * A slot is the place for a side's one client: free, or taken by one that
- * is connected, half-closed (-e) or lost.  A flow is one direction, the
- * ring of bytes that wait and what was counted; its index is the side that
- * the bytes come from.  When a client goes, its slot becomes free, and
- * nothing else changes; whoever comes next goes on where it left.  The
- * invariant, for each flow and at every moment:
+ * A side has a ring, with the bytes that its clients sent and that wait for
+ * the other side, and the counters of that direction; and a slot, the place
+ * for its one client: free, or taken by one that is connected, half-closed
+ * (-e) or lost.  When a client goes, the slot becomes free, and nothing else
+ * changes; whoever comes next goes on where it left.  The invariant, for each
+ * direction and at every moment:
  *
  *	received = sent + dropped + held (what is used of the ring)
  *
- * One turn of the loop: what is due is done and lost clients are closed; fd
+ * One turn of the loop: lost clients are closed and what is due is done; fd
  * sets are built from predicates over the state alone; pselect() waits; bytes
  * are received, then sent; clients accepted.  A client that fails is only
  * marked as lost.
@@ -39,14 +39,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <arpa/inet.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <netdb.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +56,8 @@
 
 #define VERSION "1.0"
 #define U64 "%" PRIu64
+#define NELEM(array) (sizeof (array) / sizeof (array)[0])
+#define EACH(item, array) (item = array; item < array + NELEM(array); item++)
 
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
@@ -66,24 +66,21 @@
 #define PIPE_BUF _POSIX_PIPE_BUF
 #endif
 
-/*
- * High water: from 64 KiB to 1 MiB none was measurably faster.  Reads are not
- * limited, for 64 KiB a read cost a third of the speed.  Unsent low: with 448
- * KiB a tenth less processor time, but more for a reset to destroy.
- */
 enum {
+	/* High water: measured, none from 64 KiB to 1 MiB is faster.  Unsent
+	 * low: with 448 KiB a reset would destroy more. */
 	HIGH_WATER = 262144,	/* held while the receiver lives, bytes */
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
 	READ_SMALL = 4096,	/* reads up to this are kept or lost whole */
 	DRAIN_MAX = 4194304,	/* read from a client about to go, bytes */
-	DRAIN_READS = 4096,	/* of these, reads in one turn */
-	READ_LEAST = 64,	/* what a read counts for, at the least */
+	READ_LEAST = 64,	/* what a read counts for then, at the least */
 	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
 	NETS = 16,		/* networks a side (-A, -B) */
 	SCRAPES = 4,		/* metrics clients at a time (-m) */
 	REQUEST_MAX = 2048,	/* bytes in a metrics request */
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
+	NAME_SIZE = 64,		/* characters in a name (-n) */
 	ROW_SIZE = 80,		/* more than a row of the trace, bytes */
 	TEXT_SIZE = 8192	/* bytes in what is said at once */
 };
@@ -91,7 +88,7 @@ enum {
 #define MSEC INT64_C(1000)	/* times are in microseconds */
 #define SECOND INT64_C(1000000)
 #define NEVER INT64_MAX
-#define SECONDS_MAX 1000000000	/* in an argument; 31 years */
+#define SECONDS_MAX 1e9		/* in an argument; 31 years */
 #define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
 #define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
 #define LATE (100 * MSEC)	/* a wait so much too long is a pause */
@@ -99,9 +96,14 @@ enum {
 /* ---- Types and state ------------------------------------------------- */
 
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
-enum reason { NOT_LOST, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED,
-    REASONS };
+enum reason { STAYS, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED, REASONS };
 enum refusal { DENIED, BUSY, LIMIT, REFUSALS };
+
+static const char *const service_names[] = { "side=A", "side=B",
+    "service=metrics" };
+static const char *const reason_names[] = { "none", "eof", "reset",
+    "timeout", "replaced", "shutdown", "error" };
+static const char *const refusal_names[] = { "denied", "busy", "limit" };
 
 /* A queue of bytes in a circle. */
 struct ring {
@@ -110,46 +112,53 @@ struct ring {
 	unsigned char bytes[BUFFER_MAX];
 };
 
-/* One direction; the index is the side that the bytes come from. */
-static struct flow {
+static struct side {
+	const char *name, *dir;	/* "side=A", "A->B" */
+	struct side *other;
+
+	/* The direction from here to the other side; counts are of all time. */
 	struct ring ring;	/* bytes received and not yet sent */
-	uint64_t received, sent, dropped; /* bytes since the start */
+	uint64_t received, sent, dropped; /* bytes */
 	uint64_t drops;		/* reads dropped, and expiries */
 	uint64_t unacked;	/* sent, but unacknowledged at a disconnect */
 	uint64_t unsaid;	/* dropped bytes that no log line told yet */
 	const char *drop_reason; /* of the last drop */
 	int64_t drop_time;	/* when the last drop was */
 	int64_t drop_said;	/* when it was logged; 0 when a run is over */
-	uint64_t rate_sent;	/* sent, when the rate was last made */
+	uint64_t rated;		/* sent, when the rate was last made */
 	double rate;		/* bytes a second, for the live line (-t) */
-} flows[SIDES];
 
-/* The place for the one client of a side. */
-static struct slot {
+	/* Those who may come (-A, -B; everyone if there are none), and came. */
+	struct net {
+		int family;		/* AF_INET or AF_INET6 */
+		size_t bits;		/* that have to agree, 0 to 128 */
+		unsigned char bytes[16];
+	} nets[NETS];
+	int net_count;
+	uint64_t connects, disconnects[REASONS], refused[REFUSALS];
+	uint64_t refused_unsaid; /* newcomers, since the last refuse line */
+	int64_t refused_said;	/* when that was; 0 if never */
+	enum refusal refusal;	/* why the last one was refused */
+	char refused_peer[ADDRESS_SIZE]; /* and its address */
+	int64_t left;		/* when the last client left; the start */
+
+	/* The slot, and the client in it. */
 	int fd;			/* its socket; -1 if the slot is free */
-	enum reason lost;	/* why it goes; NOT_LOST while it stays */
-	const char *cause;	/* of a TIMEOUT: idle, write, keepalive */
-	int error;		/* of FAILED: errno */
+	enum reason lost;	/* why it goes, or STAYS */
+	char detail[80];	/* of that: " cause=idle", or empty */
 	int half_closed;	/* EOF was read; -e keeps it for sending */
 	int shut;		/* stopping: nothing more is sent to it */
 	int read_watched, write_watched; /* in the sets of the last wait */
 	uint64_t session;	/* number of the connection, from 1 */
-	uint64_t received, sent; /* bytes of this connection */
+	uint64_t received_before, sent_before; /* counts when it came */
 	size_t drained;		/* bytes read since it was to go */
 	int64_t since, ended;	/* when it was accepted, EOF was read */
 	int64_t heard;		/* when it last sent, or was not read */
 	int64_t progress;	/* when it last took a byte, or none waited */
-	int64_t sampled;	/* when unacked was asked for */
-	int64_t unacked;	/* as sampled, bytes; NEVER when not yet */
+	int64_t sampled;	/* when acked was asked for */
+	uint64_t acked;		/* what of all sent it acknowledged */
+	int64_t acked_time;	/* when that grew, or nothing was owed */
 	char peer[ADDRESS_SIZE];
-} slots[SIDES];
-
-/* What stays of a side while clients come and go. */
-static struct side {
-	uint64_t connects, disconnects[REASONS], refused[REFUSALS];
-	uint64_t refused_unsaid; /* newcomers, since the last refuse line */
-	int64_t refused_next;	/* when the next one may be logged */
-	int64_t left;		/* when the last client left; the start */
 } sides[SIDES];
 
 /* A socket that clients dial. */
@@ -176,27 +185,22 @@ static struct {
 	size_t capacity;		/* -b, bytes */
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
-	struct net {
-		size_t bits;		/* that have to agree, 0 to 128 */
-		unsigned char bytes[16]; /* IPv6 or v4-mapped (RFC 4291) */
-	} nets[SIDES][NETS];		/* -A, -B */
-	int net_count[SIDES];		/* 0 lets everyone in */
 	struct place {
 		const char *host;	/* NULL for every interface */
 		int port;		/* 0: any free one; -1: nowhere */
 	} places[SERVICES];		/* operands, -m */
 } conf = {
 	.level = LOG_INFO, .name = "", .capacity = BUFFER_MAX,
-	.grace = SECOND / 10, .keepalive = 30 * SECOND, .hold = NEVER,
-	.idle = NEVER, .period = NEVER, .stall = 10 * SECOND,
+	.grace = 3 * SECOND, .keepalive = 30 * SECOND, .hold = NEVER,
+	.idle = NEVER, .period = NEVER, .stall = 60 * SECOND,
 	.places = { { NULL, 1024 }, { NULL, 1025 }, { NULL, -1 } }
 };
 
 static int listener_count;
 static int fd_top;		/* highest descriptor the loop ever watched */
 static unsigned char scratch[READ_SMALL]; /* a read that may be dropped */
-static char page[TEXT_SIZE];	/* what is about to be said */
-static size_t page_used;	/* characters of it */
+static char page[TEXT_SIZE];	/* what is about to be said; */
+static size_t page_used;	/* who begins one sets this to 0 */
 static int64_t now;		/* CLOCK_MONOTONIC, read once a turn */
 static int64_t stop_time = NEVER; /* when stopping is over, once begun */
 static int64_t totals_last;	/* when -t was last done */
@@ -209,51 +213,36 @@ static sigset_t wait_mask;	/* signals blocked while pselect waits */
 static int64_t signals_heard;	/* when a wait last let signals in */
 static volatile sig_atomic_t stop_signal, stop_count, totals_asked, continued;
 
-static const char *const service_names[] = { "side=A", "side=B",
-    "service=metrics" };
-static const char *const side_names[] = { "A", "B" };
-static const char *const flow_names[] = { "A->B", "B->A" };
-static const char *const reason_names[] = { "none", "eof", "reset",
-    "timeout", "replaced", "shutdown", "error" };
-static const char *const refusal_names[] = { "denied", "busy", "limit" };
-
 /* ---- Messages -------------------------------------------------------- */
 
-/* Adds to the page; what does not fit is cut. */
+/* Adds to the page, as printf(3) would; what does not fit is cut. */
+#define page_add(...) page_grow(snprintf(page + page_used, \
+    sizeof page - page_used, __VA_ARGS__))
+
+/* Logs an event, one line, with a level of syslog(3); LOG_NOTICE is what was
+ * asked for, so it is told under -q, too. */
+#define log_event(priority, event, ...) do { \
+	if ((priority) <= conf.level) { \
+		log_begin(priority, event); \
+		page_add(__VA_ARGS__); \
+		log_end(priority); \
+	} \
+} while (0)
+
+/* Ends a program that can't start (2: wrong usage) or go on: one line. */
+#define fatal(status, ...) do { \
+	page_used = 0; \
+	page_add(__VA_ARGS__); \
+	leave(status); \
+} while (0)
+
 static void
-page_add(const char *format, ...)
+page_grow(int size)
 {
-	size_t room = sizeof page - page_used;
-	va_list args;
-	int n;
+	size_t room = sizeof page - 1 - page_used;
 
-	va_start(args, format);
-	n = vsnprintf(page + page_used, room, format, args);
-	va_end(args);
-	if (n > 0)
-		page_used += (size_t)n < room ? (size_t)n : room - 1;
-}
-
-/* Makes control characters harmless, in a text of the user's. */
-static void
-text_clean(char *text)
-{
-	for (; *text != '\0'; text++)
-		if ((unsigned char)*text < ' ' || *text == 127)
-			*text = '?';
-}
-
-/* Adds the name, in quotes if asked or needed: logfmt or Prometheus. */
-static void
-page_add_name(int quote)
-{
-	const char *c = conf.name, *mark = quote || c[strcspn(c, " \"=\\")] ?
-	    "\"" : "";
-
-	page_add("name=%s", mark);
-	for (; *c != '\0'; c++)
-		page_add(*c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
-	page_add("%s", mark);
+	if (size > 0)
+		page_used += (size_t)size < room ? (size_t)size : room;
 }
 
 /* Adds the time of day as 2026-01-31T12:00:00.123Z. */
@@ -270,95 +259,85 @@ page_add_time(void)
 	page_add("%s.%03dZ", stamp, (int)(wall.tv_nsec / 1000000));
 }
 
-/*
- * Writes the page in one call if the descriptor takes it now, and begins a
- * new one; returns 0 if it does not.  0-2 are shared with others, so they
- * stay blocking: a stopped terminal or a full pipe must not stop the bridge.
- */
+/* Writes the page in one call if the descriptor takes it now; returns 0 if it
+ * does not.  0-2 are shared with others, so they stay blocking: a stopped
+ * terminal or a full pipe must not stop the bridge. */
 static int
 page_write(int fd)
 {
+	static int cut[STDERR_FILENO + 1]; /* the last page lacks its end */
 	struct timeval at_once = { 0, 0 };
-	size_t size = page_used;
 	fd_set set;
+	ssize_t n;
 
-	page_used = 0;
 	FD_ZERO(&set);
 	FD_SET(fd, &set);
-	return select(fd + 1, NULL, &set, NULL, &at_once) == 1 &&
-	    write(fd, page, size) == (ssize_t)size;
+	if (select(fd + 1, NULL, &set, NULL, &at_once) != 1 ||
+	    (cut[fd] && write(fd, "\n", 1) != 1))
+		return 0;
+	n = write(fd, page, page_used);
+	cut[fd] = n > 0 && n < (ssize_t)page_used;
+	return n == (ssize_t)page_used;
 }
 
-/*
- * Logs an event, one line, with a level of syslog(3); LOG_NOTICE is what
- * was asked for, so it is told under -q, too.  What can't be written is
- * counted, and told before the next line that can.
- */
+/* Begins a log line; syslog has time and level itself.  The live line makes
+ * way, and how many lines were lost before is told together with this one. */
 static void
-log_event(int level, const char *event, const char *format, ...)
+log_begin(int level, const char *event)
 {
-	uint64_t unsaid = log_unsaid;
-	char rest[1024];
-	va_list args;
+	int lost;
 
-	if (level > conf.level)
-		return;
-	log_unsaid = 0;		/* so that this goes one deep only */
-	if (unsaid > 0)
-		log_event(LOG_WARNING, "log_lost", "lines=" U64, unsaid);
-	if (log_unsaid > 0) {	/* nor can this one be told */
-		log_unsaid += unsaid;
-		return;
-	}
-	log_lost += unsaid;
-	va_start(args, format);
-	vsnprintf(rest, sizeof rest, format, args);
-	va_end(args);
 	page_used = 0;
-	if (!conf.syslog) {
-		/* The live line makes way; the loop draws it again. */
-		page_add(live_shown ? "\r\033[Ktime=" : "time=");
-		page_add_time();
-		page_add(" level=%s ", level == LOG_WARNING ? "warn" :
-		    level == LOG_DEBUG ? "debug" : "info");
+	page_add("%s", live_shown ? "\r\033[K" : "");
+	for (lost = log_unsaid > 0; lost >= 0; lost--) {
+		if (!conf.syslog) {
+			page_add("time=");
+			page_add_time();
+			page_add(" level=%s ", lost || level == LOG_WARNING ?
+			    "warn" : level == LOG_DEBUG ? "debug" : "info");
+		}
+		if (conf.name[0] != '\0')
+			page_add(conf.name[strcspn(conf.name, " =")] != '\0' ?
+			    "name=\"%s\" " : "name=%s ", conf.name);
+		if (lost)
+			page_add("event=log_lost lines=" U64 "\n", log_unsaid);
 	}
-	if (conf.name[0] != '\0')
-		page_add_name(0);
-	page_add("%sevent=%s %s", conf.name[0] != '\0' ? " " : "", event, rest);
+	page_add("event=%s ", event);
+}
+
+static void
+log_end(int level)
+{
 	if (conf.syslog) {
 		syslog(level, "%s", page);
 		return;
 	}
 	page_add("\n");
-	if (page_write(STDERR_FILENO))
+	if (page_write(STDERR_FILENO)) {
+		log_lost += log_unsaid;
+		log_unsaid = 0;
 		live_shown = 0;
-	else
-		log_unsaid = 1;
+	} else
+		log_unsaid++;
 }
 
-/* Ends a program that can't start (2: wrong usage) or go on: one line. */
+/* What the user typed may hold control characters; they are made harmless. */
 static void
-fatal(int status, const char *format, ...)
+leave(int status)
 {
-	char text[1024];
-	va_list args;
+	char *c;
 
-	va_start(args, format);
-	vsnprintf(text, sizeof text, format, args);
-	va_end(args);
-	text_clean(text);
-	fprintf(stderr, "tcpbridge: %s\n", text);
+	for (c = page; *c != '\0'; c++)
+		*c = (unsigned char)*c < ' ' || *c == 127 ? '?' : *c;
+	fprintf(stderr, "tcpbridge: %s\n", page);
 	if (conf.syslog && status == 1)
-		syslog(LOG_ERR, "%s", text);
+		syslog(LOG_ERR, "%s", page);
 	exit(status);
 }
 
 /* ---- Rings ----------------------------------------------------------- */
 
-/*
- * Pure arithmetic; the caller copies, to the free piece or from the held
- * one at start.  The contracts are in ACSL, and test/prove has them proved.
- */
+/* Pure arithmetic, with its contracts in ACSL, which test/prove has proved. */
 
 /*@ predicate sound(struct ring *ring) = \valid(ring) &&
   @     0 < ring->capacity <= BUFFER_MAX && ring->start < ring->capacity &&
@@ -366,39 +345,25 @@ fatal(int status, const char *format, ...)
 
 /*@ requires sound(ring);
   @ assigns \nothing;
-  @ ensures \result == ring->capacity - ring->used; */
+  @ ensures \result == (ring->start + ring->used) % ring->capacity; */
 static size_t
-ring_room(const struct ring *ring)
-{
-	return ring->capacity - ring->used;
-}
-
-/*@ requires sound(ring) && \valid(offset) && \separated(ring, offset);
-  @ assigns *offset;
-  @ ensures *offset == (ring->start + ring->used) % ring->capacity;
-  @ ensures *offset + \result <= ring->capacity;
-  @ ensures \result <= ring->capacity - ring->used;
-  @ ensures \result == 0 <==> ring->used == ring->capacity; */
-static size_t
-ring_free_piece(const struct ring *ring, size_t *offset)
+ring_end(const struct ring *ring)
 {
 	size_t end = ring->start + ring->used;
-	int wraps = end >= ring->capacity;
 
-	*offset = wraps ? end - ring->capacity : end;
-	return wraps ? ring_room(ring) : ring->capacity - end;
+	return end >= ring->capacity ? end - ring->capacity : end;
 }
 
-/*@ requires sound(ring);
+/* How much of a run of bytes lies in one piece: of the held one from start, or
+ * of the free one from the end. */
+/*@ requires sound(ring) && from < ring->capacity && size <= ring->capacity;
   @ assigns \nothing;
-  @ ensures \result <= ring->used && ring->start + \result <= ring->capacity;
-  @ ensures \result == 0 <==> ring->used == 0; */
+  @ ensures \result <= size && from + \result <= ring->capacity;
+  @ ensures \result == 0 <==> size == 0; */
 static size_t
-ring_held_piece(const struct ring *ring)
+ring_piece(const struct ring *ring, size_t from, size_t size)
 {
-	size_t to_end = ring->capacity - ring->start;
-
-	return ring->used < to_end ? ring->used : to_end;
+	return size < ring->capacity - from ? size : ring->capacity - from;
 }
 
 /*@ requires sound(ring) && size <= ring->capacity - ring->used;
@@ -450,24 +415,8 @@ address_text(const struct sockaddr *address, socklen_t length, char *text)
 	    "[%s]:%s" : "%s:%s", host, port);
 }
 
-/* Reads a numeric address as IPv6, or v4-mapped; returns 0 if it is none. */
-static int
-address_bytes(const char *text, size_t length, unsigned char *bytes)
-{
-	static const unsigned char mapped[12] = { [10] = 255, [11] = 255 };
-	char copy[INET6_ADDRSTRLEN + 1];
-
-	snprintf(copy, sizeof copy, "%.*s",
-	    (int)(length < sizeof copy ? length : sizeof copy), text);
-	memcpy(bytes, mapped, sizeof mapped);
-	return inet_pton(AF_INET, copy, bytes + 12) == 1 ||
-	    inet_pton(AF_INET6, copy, bytes) == 1;
-}
-
-/*
- * Makes a socket fit for the loop: non-blocking, closed on exec, and below
- * FD_SETSIZE, or it would be written past an fd_set.  Returns 0 if it can't.
- */
+/* Makes a socket fit for the loop: non-blocking, closed on exec, and below
+ * FD_SETSIZE, or it would be written past an fd_set.  Returns 0 if it can't. */
 static int
 socket_prepare(int fd)
 {
@@ -490,12 +439,8 @@ socket_option(int fd, int level, int option, int value)
 	setsockopt(fd, level, option, &value, sizeof value);
 }
 
-/*
- * Sets the options of a client's socket.  Keepalive is not sent while data
- * is unacknowledged, so TCP_USER_TIMEOUT bounds that, with the same total.
- * It also ends peers that acknowledge but take nothing, so it is not set
- * where -w says never (tcp(7)).
- */
+/* Sets the options of a client's socket.  Not TCP_USER_TIMEOUT: Linux times it
+ * from the first window probe, and ends peers that read slowly but well. */
 static void
 socket_tune(int fd)
 {
@@ -505,12 +450,12 @@ socket_tune(int fd)
 
 	socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	socket_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+	socket_option(fd, SOL_SOCKET, SO_KEEPALIVE, idle > 0);
 #ifdef TCP_NOTSENT_LOWAT
 	socket_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_LOW);
 #endif
-	if (conf.keepalive == 0)
+	if (idle == 0)
 		return;
-	socket_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 #if defined TCP_KEEPIDLE
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
 #elif defined TCP_KEEPALIVE	/* its name on macOS */
@@ -520,12 +465,6 @@ socket_tune(int fd)
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (idle + 2) / 3);
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
 #endif
-#ifdef TCP_USER_TIMEOUT
-	if (conf.stall != NEVER)
-		socket_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
-		    (int)((2 * wanted + MSEC - 1) / MSEC));
-#endif
-	(void)idle;
 }
 
 /* Bytes sent that the peer's TCP has not acknowledged, if that is told. */
@@ -546,18 +485,23 @@ socket_unacked(int fd)
 	return bytes;
 }
 
-/*
- * Opens one more listener and gives the address its port; returns errno or
- * 0.  SO_REUSEADDR lets a restart bind while connections are in TIME_WAIT;
- * SO_REUSEPORT would let a second bridge steal half of the clients.
- */
+/* Opens one more listener, unless there is one at that address, and gives the
+ * address its port; returns errno or 0.  SO_REUSEADDR lets a restart bind while
+ * connections are in TIME_WAIT; SO_REUSEPORT would let a second bridge steal
+ * half of the clients. */
 static int
 listener_open(struct addrinfo *info, int service)
 {
 	struct listener *listener = &listeners[listener_count];
 	socklen_t length = info->ai_addrlen;
-	int error, fd = socket(info->ai_family, SOCK_STREAM, 0);
+	int i, error, fd;
 
+	address_text(info->ai_addr, length, listener->address);
+	for (i = 0; i < listener_count; i++)
+		if (listeners[i].service == service &&
+		    strcmp(listeners[i].address, listener->address) == 0)
+			return 0;	/* listed twice */
+	fd = socket(info->ai_family, SOCK_STREAM, 0);
 	if (fd < 0)
 		return errno;
 	socket_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
@@ -577,50 +521,42 @@ listener_open(struct addrinfo *info, int service)
 	return 0;
 }
 
-/*
- * Opens a listener for each address of a service; for port 0 all get the
- * number that the system chose for the first, or all others if one can't
- * have it.  A family that the system lacks, so that it has no ::1, and an
- * address listed twice are skipped.  What else fails ends the program.
- */
+/* Opens a listener for each address of a service; for port 0 all get the number
+ * that the system chose for the first, or all others if one can't have it.  A
+ * family that the system lacks, so that it has no ::1, is skipped.  What else
+ * fails ends the program. */
 static void
 service_open(int service)
 {
 	const struct place *place = &conf.places[service];
+	const char *text = place->host != NULL ? place->host : "*";
 	struct addrinfo hints = { 0 }, *list, *info;
-	int i, error, first = listener_count, tries = 100;
-	in_port_t *slot, port = htons((uint16_t)place->port), given = port;
-	char text[ADDRESS_SIZE];
+	in_port_t *slot, port = htons((uint16_t)place->port);
+	int error, first = listener_count;
 
 	hints.ai_family = conf.family;
 	hints.ai_socktype = SOCK_STREAM;
 	hints.ai_flags = AI_PASSIVE;
 	error = getaddrinfo(place->host, "0", &hints, &list);
 	if (error != 0)
-		fatal(1, "%s: %s", place->host != NULL ? place->host : "*",
-		    error == EAI_SYSTEM ? strerror(errno) :
-		    gai_strerror(error));
+		fatal(1, "%s: %s", text, error == EAI_SYSTEM ?
+		    strerror(errno) : gai_strerror(error));
 	hints.ai_next = list;	/* to begin again at hints */
 	for (info = list; info != NULL; info = info->ai_next) {
+		if (listener_count == LISTENERS)
+			fatal(1, "%s: too many addresses", text);
 		slot = info->ai_family == AF_INET6 ?
 		    &((struct sockaddr_in6 *)(void *)info->ai_addr)->sin6_port :
 		    &((struct sockaddr_in *)(void *)info->ai_addr)->sin_port;
 		*slot = port;
-		address_text(info->ai_addr, info->ai_addrlen, text);
-		for (i = first; i < listener_count; i++)
-			if (strcmp(listeners[i].address, text) == 0)
-				break;
-		if (i < listener_count)
-			continue;	/* listed twice */
-		if (listener_count == LISTENERS)
-			fatal(1, "%s: too many addresses", text);
+		text = listeners[listener_count].address;
 		error = listener_open(info, service);
 		if (error == 0)
 			port = *slot;
-		else if (error == EADDRINUSE && port != given && tries-- > 0) {
+		else if (error == EADDRINUSE && place->port == 0 && port != 0) {
 			while (listener_count > first)
 				close(listeners[--listener_count].fd);
-			port = given;
+			port = 0;
 			info = &hints;
 		} else if (error != EAFNOSUPPORT && (error != EADDRNOTAVAIL ||
 		    strncmp(text, "[::1]:", 6) != 0))
@@ -636,12 +572,10 @@ service_open(int service)
 
 /* ---- Sides ----------------------------------------------------------- */
 
-/*
- * Writes what a client sent to standard output (-x), like hexdump -C.  How
- * many bytes that did not take is said next time, and at the end (size 0).
- */
+/* Writes what a client sent to standard output (-x), like hexdump -C.  How many
+ * bytes that did not take is said next time, and at the end (size 0). */
 static void
-trace_bytes(int side, const unsigned char *bytes, size_t size)
+trace_bytes(const struct side *side, const unsigned char *bytes, size_t size)
 {
 	static uint64_t untraced;
 	size_t i, offset = 0;
@@ -652,24 +586,25 @@ trace_bytes(int side, const unsigned char *bytes, size_t size)
 		page_add("# " U64 " bytes not traced\n", untraced);
 	if (size > 0) {
 		page_add_time();
-		page_add(" %s session=" U64 " bytes=%zu\n", flow_names[side],
-		    slots[side].session, size);
+		page_add(" %s session=" U64 " bytes=%zu\n", side->dir,
+		    side->session, size);
 	}
-	for (untraced += size; page_used > 0 || offset < size;) {
-		memset(row, ' ', sizeof row);
-		for (i = 0; i < 16 && offset < size; i++, offset++) {
-			unsigned char c = bytes[offset];
+	for (untraced += size; page_used > 0 || offset < size; page_used = 0) {
+		for (; offset < size && page_used + ROW_SIZE <= PIPE_BUF;
+		    offset += i) {
+			memset(row, ' ', sizeof row);
+			for (i = 0; i < 16 && offset + i < size; i++) {
+				unsigned char c = bytes[offset + i];
+				char *hex = row + 3 * i + (i > 7);
 
-			row[3 * i + (i > 7)] = "0123456789abcdef"[c >> 4];
-			row[3 * i + (i > 7) + 1] = "0123456789abcdef"[c & 15];
-			row[51 + i] = (char)(c >= ' ' && c <= '~' ? c : '.');
+				hex[0] = "0123456789abcdef"[c >> 4];
+				hex[1] = "0123456789abcdef"[c & 15];
+				row[51 + i] = c < ' ' || c > '~' ? '.' :
+				    (char)c;
+			}
+			row[50] = row[51 + i] = '|';
+			page_add("%08zx  %.*s\n", offset, (int)(52 + i), row);
 		}
-		row[50] = row[51 + i] = '|';
-		if (i > 0)
-			page_add("%08zx  %.*s\n", offset - i, (int)(52 + i),
-			    row);
-		if (offset < size && page_used + ROW_SIZE <= PIPE_BUF)
-			continue;
 		if (!page_write(STDOUT_FILENO))
 			break;
 		untraced = size - offset;
@@ -678,9 +613,9 @@ trace_bytes(int side, const unsigned char *bytes, size_t size)
 
 /* Whether a side has a client that can be sent to. */
 static int
-side_connected(int side)
+side_connected(const struct side *side)
 {
-	return slots[side].fd >= 0 && slots[side].lost == NOT_LOST;
+	return side->fd >= 0 && side->lost == STAYS;
 }
 
 static const char *
@@ -689,359 +624,333 @@ state_name(void)
 	static const char *const names[] = { "IDLE", "ONLY_A", "ONLY_B",
 	    "PAIRED" };
 
-	return names[side_connected(SIDE_A) + 2 * side_connected(SIDE_B)];
-}
-
-static size_t
-side_held(int side)
-{
-	return flows[!side].ring.used;
+	return names[side_connected(&sides[SIDE_A]) +
+	    2 * side_connected(&sides[SIDE_B])];
 }
 
 /* Whether bytes for a side may wait: it is there, or left within -H. */
 static int
-side_keeps(int side)
+side_keeps(const struct side *side)
 {
-	return slots[side].fd >= 0 || now - sides[side].left < conf.hold;
+	return side->fd >= 0 || now - side->left < conf.hold;
 }
 
-/*
- * Whether a sender waits for room: with -l always, else for a receiver that
- * is connected and not stuck: that took a byte within -g, or none waited.
- */
+/* Whether a sender waits for room: with -l always, else for a receiver that is
+ * connected and not stuck: that took a byte within -g, or none waited. */
 static int
-side_paced(int side)
+side_paced(const struct side *side)
 {
-	return conf.lossless || (side_connected(!side) &&
-	    (side_held(!side) == 0 ||
-	    now - slots[!side].progress < conf.grace));
+	return conf.lossless || (side_connected(side->other) &&
+	    (side->ring.used == 0 || now - side->other->progress < conf.grace));
 }
 
 /* Whether what is read from a side has a place to go, or is dropped. */
 static int
-side_can_receive(int side)
+side_can_receive(const struct side *side)
 {
-	return ring_room(&flows[side].ring) > 0 || !side_paced(side);
+	return side->ring.used < conf.capacity || !side_paced(side);
 }
 
 /* The flow-control policy: whether a side is to be read. */
 static int
-wants_read(int side)
+wants_read(const struct side *side)
 {
-	const struct slot *slot = &slots[side];
-
-	if (!side_connected(side) || slot->half_closed || stop_time != NEVER)
-		return slot->fd >= 0 && slot->shut;	/* to see it close */
-	if (side_connected(!side) && flows[side].ring.used >= HIGH_WATER)
+	if (!side_connected(side) || side->half_closed || stop_time != NEVER)
+		return side->fd >= 0 && side->shut;	/* to see it close */
+	if (side_connected(side->other) && side->ring.used >= HIGH_WATER)
 		return !side_paced(side);
 	return side_can_receive(side);
 }
 
 static int
-wants_write(int side)
+wants_write(const struct side *side)
 {
-	return side_connected(side) && side_held(side) > 0;
+	return side_connected(side) && side->other->ring.used > 0;
 }
 
 /* Whether newcomers are let in: not while the old one's bytes lack room. */
 static int
 wants_accept(const struct listener *listener)
 {
-	int side = listener->service;
+	const struct side *side = &sides[listener->service];
 
-	if (stop_time != NEVER || now < listener->rest_until)
-		return 0;
-	return side == METRICS || slots[side].fd < 0 ||
-	    slots[side].half_closed || side_can_receive(side);
+	return stop_time == NEVER && now >= listener->rest_until &&
+	    (listener->service == METRICS || side->fd < 0 ||
+	    side->half_closed || side_can_receive(side));
 }
 
 /* Logs what was dropped: the first of a run, then one line a second. */
 static void
-flow_tell(int side)
+drop_tell(struct side *side)
 {
-	struct flow *flow = &flows[side];
-
-	if (flow->drop_said > 0 && now - flow->drop_said < SECOND)
+	if (side->drop_said > 0 && now - side->drop_said < SECOND)
 		return;
 	log_event(LOG_WARNING, "drop", "dir=%s session=" U64 " reason=%s "
-	    "bytes=" U64 " drops=" U64 " total=" U64, flow_names[side],
-	    slots[side].session, flow->drop_reason, flow->unsaid,
-	    flow->drops, flow->dropped);
-	flow->drop_said = now;
-	flow->unsaid = 0;
+	    "bytes=" U64 " drops=" U64 " total=" U64, side->dir, side->session,
+	    side->drop_reason, side->unsaid, side->drops, side->dropped);
+	side->drop_said = now;
+	side->unsaid = 0;
 }
 
-/* Counts dropped bytes. */
+/* Counts bytes that a side sent as dropped. */
 static void
-flow_drop(int side, size_t size)
+drop_count(struct side *side, size_t size)
 {
-	struct flow *flow = &flows[side];
-
-	flow->dropped += size;
-	flow->unsaid += size;
-	flow->drops++;
-	flow->drop_time = now;
-	flow->drop_reason = side_keeps(!side) ? "overflow" : "expired";
-	flow_tell(side);
+	side->dropped += size;
+	side->unsaid += size;
+	side->drops++;
+	side->drop_time = now;
+	side->drop_reason = side_keeps(side->other) ? "overflow" : "expired";
+	drop_tell(side);
 }
 
 /* Drops what has waited for an absent side when -H is over. */
 static void
-side_expire(int side)
+side_expire(struct side *side)
 {
-	size_t held = side_held(side);
+	struct ring *ring = &side->other->ring;
+	size_t held = ring->used;
 
 	if (held == 0 || side_keeps(side))
 		return;
-	ring_take(&flows[!side].ring, held);
-	flow_drop(!side, held);
+	ring_take(ring, held);
+	drop_count(side->other, held);
 }
 
 /* A client can't stay.  The first reason counts; the loop closes it. */
 static void
-slot_lose(int side, enum reason reason, const char *cause)
+side_lose(struct side *side, enum reason reason, const char *detail)
 {
-	struct slot *slot = &slots[side];
-
-	if (slot->lost != NOT_LOST)
+	if (side->lost != STAYS)
 		return;
-	slot->lost = reason;
-	slot->cause = cause;
-	slot->error = errno;
+	side->lost = reason;
+	snprintf(side->detail, sizeof side->detail, reason == FAILED ?
+	    " error=\"%s\"" : "%s", detail);
 }
 
 /* A call on a client's socket met EOF, or errno, which may mean nothing. */
 static void
-slot_end(int side, int eof)
+side_end(struct side *side, int eof)
 {
-	struct slot *slot = &slots[side];
-
 	if (eof) {
-		slot->half_closed = 1;
-		slot->ended = now;
-		if (slot->shut || conf.eof_hold == 0)
-			slot_lose(side, slot->shut ? SHUTDOWN : END, "");
-		else if (slot->lost == NOT_LOST)
+		side->half_closed = 1;
+		side->ended = now;
+		if (side->shut || conf.eof_hold == 0)
+			side_lose(side, side->shut ? SHUTDOWN : END, "");
+		else if (side->lost == STAYS)
 			log_event(LOG_INFO, "half_close", "%s session=" U64,
-			    service_names[side], slot->session);
+			    side->name, side->session);
 	} else if (errno == ECONNRESET || errno == EPIPE)
-		slot_lose(side, RESET, "");
+		side_lose(side, RESET, "");
 	else if (errno == ETIMEDOUT)
-		slot_lose(side, TIMEOUT, "keepalive");
+		side_lose(side, TIMEOUT, " cause=keepalive");
 	else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-		slot_lose(side, FAILED, "");
+		side_lose(side, FAILED, strerror(errno));
 }
 
-/*
- * Receives once from a client, into the ring, or over the scratch buffer
- * when it might not fit and would be dropped whole.  Stored bytes end a run
- * of drops a second after the last.  Returns the number of bytes read.
- */
+/* Receives once from a client, into the ring, or over the scratch buffer when
+ * it might not fit and would be dropped whole.  Stored bytes end a run of drops
+ * a second after the last.  Returns the number of bytes read. */
 static size_t
-side_receive(int side)
+side_receive(struct side *side)
 {
-	struct slot *slot = &slots[side];
-	struct flow *flow = &flows[side];
-	size_t offset, piece = ring_free_piece(&flow->ring, &offset);
-	size_t room = side_keeps(!side) ? ring_room(&flow->ring) : 0;
-	size_t size, most = piece;
-	unsigned char *into = flow->ring.bytes + offset;
+	struct ring *ring = &side->ring;
+	size_t room = side_keeps(side->other) ? ring->capacity - ring->used : 0;
+	size_t piece, size, most = ring_piece(ring, ring_end(ring), room);
+	unsigned char *into = ring->bytes + ring_end(ring);
 	ssize_t n;
 
-	if (piece < READ_SMALL || room == 0 || slot->shut) {
+	if (most < READ_SMALL || side->shut) {
 		into = scratch;
-		most = !side_paced(side) || room > READ_SMALL || slot->shut ?
+		most = !side_paced(side) || room > READ_SMALL || side->shut ?
 		    READ_SMALL : room;
 	}
 	if (most == 0)
 		return 0;	/* recv() would return 0, as for EOF */
-	n = recv(slot->fd, into, most, 0);
+	n = recv(side->fd, into, most, 0);
 	if (n <= 0)
-		slot_end(side, n == 0);
-	if (n <= 0 || slot->shut)	/* a stop takes no more */
+		side_end(side, n == 0);
+	if (n <= 0 || side->shut)	/* a stop takes no more */
 		return 0;
 	size = (size_t)n;
-	slot->heard = now;
-	slot->received += size;
-	flow->received += size;
+	side->heard = now;
+	side->received += size;
 	if (conf.trace)
 		trace_bytes(side, into, size);
 	if (size > room) {
-		flow_drop(side, size);
+		drop_count(side, size);
 		return size;
 	}
 	for (most = size; most > 0; most -= piece, into += piece) {
-		piece = ring_free_piece(&flow->ring, &offset);
-		piece = piece < most ? piece : most;
-		if (into != flow->ring.bytes + offset)
-			memcpy(flow->ring.bytes + offset, into, piece);
-		ring_put(&flow->ring, piece);
+		piece = ring_piece(ring, ring_end(ring), most);
+		if (into != ring->bytes + ring_end(ring))
+			memcpy(ring->bytes + ring_end(ring), into, piece);
+		ring_put(ring, piece);
 	}
-	if (flow->drop_said > 0 && now - flow->drop_time >= SECOND) {
+	if (side->drop_said > 0 && now - side->drop_time >= SECOND) {
 		log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total="
-		    U64, flow_names[side], flow->drops, flow->dropped);
-		flow->drop_said = 0;	/* unsaid goes to the next line */
+		    U64, side->dir, side->drops, side->dropped);
+		side->drop_said = 0;	/* unsaid goes to the next line */
 	}
 	return size;
 }
 
 /* Sends the oldest held piece to a client, as much as its socket takes. */
 static void
-side_send(int side)
+side_send(struct side *side)
 {
-	struct slot *slot = &slots[side];
-	struct flow *flow = &flows[!side];
-	ssize_t n = send(slot->fd, flow->ring.bytes + flow->ring.start,
-	    ring_held_piece(&flow->ring), 0);
+	struct ring *ring = &side->other->ring;
+	ssize_t n = send(side->fd, ring->bytes + ring->start,
+	    ring_piece(ring, ring->start, ring->used), 0);
 
 	if (n < 0) {
-		slot_end(side, 0);
+		side_end(side, 0);
 		return;
 	}
-	ring_take(&flow->ring, (size_t)n);
-	flow->sent += (uint64_t)n;
-	slot->sent += (uint64_t)n;
-	slot->progress = slot->sampled = now;
-	slot->unacked = NEVER;
+	if (side->acked == side->other->sent)	/* it owed nothing */
+		side->acked_time = side->sampled = now;
+	ring_take(ring, (size_t)n);
+	side->other->sent += (uint64_t)n;
+	side->progress = now;
 }
 
-/*
- * Reads what a client that is to go has sent, forwarding on the way; there
- * is a bound for an endless one, with small reads counted as larger ones.
- * Returns 0 if the rest must wait: for room, or for the next turn.
- */
+/* Reads what a client that is to go has sent; returns 0 if the rest must wait
+ * for room.  There is a bound for an endless one, with small reads counted as
+ * larger ones. */
 static int
-side_drain(int side)
+side_drained(struct side *side)
 {
-	struct slot *slot = &slots[side];
 	size_t n = 1;
-	int reads = 0;
 
-	for (; n > 0 && slot->drained < DRAIN_MAX && !slot->half_closed;
-	    slot->drained += n < READ_LEAST ? READ_LEAST : n) {
-		if (!side_can_receive(side) || reads++ == DRAIN_READS)
+	while (n > 0 && !side->half_closed && side->drained < DRAIN_MAX) {
+		if (!side_can_receive(side))
 			return 0;
 		n = side_receive(side);
-		if (wants_write(!side))
-			side_send(!side);
+		side->drained += n < READ_LEAST ? READ_LEAST : n;
 	}
-	slot->drained = 0;
+	side->drained = 0;
 	return 1;
 }
 
 /* Closes a client's socket and frees the slot. */
 static void
-slot_close(int side)
+side_close(struct side *side)
 {
-	struct slot *slot = &slots[side];
-	enum reason lost = slot->lost;
-	int64_t lasted = now - slot->since;
-	int unacked = socket_unacked(slot->fd);
+	struct side *other = side->other;
+	int64_t lasted = now - side->since;
+	int unacked = socket_unacked(side->fd);
 
-	if (slot->shut && unacked > 0)
+	if (side->shut && unacked > 0)
 		unacked--;	/* Linux counts the FIN as a byte */
-	close(slot->fd);	/* never again, also after EINTR */
-	slot->fd = -1;
-	flows[!side].unacked += (uint64_t)unacked;
-	sides[side].left = now;
-	sides[side].disconnects[lost]++;
-	log_event(LOG_INFO, "disconnect", "%s session=" U64 " peer=%s reason="
-	    "%s%s%s%s duration=%" PRId64 ".%03d received=" U64 " sent=" U64
-	    " unacked=%d held=%zu state=%s", service_names[side],
-	    slot->session, slot->peer, reason_names[lost],
-	    lost == TIMEOUT ? " cause=" : lost == FAILED ? " error=\"" : "",
-	    lost == FAILED ? strerror(slot->error) : slot->cause,
-	    lost == FAILED ? "\"" : "", lasted / SECOND,
-	    (int)(lasted % SECOND / MSEC), slot->received, slot->sent,
-	    unacked, side_held(side), state_name());
+	close(side->fd);	/* never again, also after EINTR */
+	side->fd = -1;
+	side->left = now;
+	side->disconnects[side->lost]++;
+	other->unacked += (uint64_t)unacked;
+	log_event(LOG_INFO, "disconnect", "%s session=" U64 " peer=%s "
+	    "reason=%s%s duration=%" PRId64 ".%03d received=" U64 " sent=" U64
+	    " unacked=%d held=%zu state=%s", side->name, side->session,
+	    side->peer, reason_names[side->lost], side->detail,
+	    lasted / SECOND, (int)(lasted % SECOND / MSEC),
+	    side->received - side->received_before,
+	    other->sent - side->sent_before, unacked, other->ring.used,
+	    state_name());
 }
 
 /* Whether -A or -B lets a peer in; everyone where it is not given. */
 static int
-side_admits(int side, const char *peer)
+side_admits(const struct side *side, const struct sockaddr_storage *peer)
 {
-	int v6 = peer[0] == '[', i = conf.net_count[side], admits = i == 0;
-	size_t bit, length = strcspn(peer + v6, v6 ? "%]" : ":");
-	unsigned char bytes[16];
+	const unsigned char *bytes = peer->ss_family == AF_INET6 ?
+	    ((const struct sockaddr_in6 *)peer)->sin6_addr.s6_addr :
+	    (const void *)&((const struct sockaddr_in *)peer)->sin_addr;
+	const struct net *net;
+	size_t bit;
 
-	if (!address_bytes(peer + v6, length, bytes))
-		return admits;
-	while (i-- > 0 && !admits) {
-		const struct net *net = &conf.nets[side][i];
-
+	for (net = side->nets; net < side->nets + side->net_count; net++) {
+		if (net->family != peer->ss_family)
+			continue;
 		for (bit = 0; bit < net->bits && ((net->bytes[bit / 8] ^
 		    bytes[bit / 8]) & 0x80 >> bit % 8) == 0; bit++)
 			continue;
-		/* A network of IPv6 is none of v4-mapped addresses. */
-		admits = bit == net->bits && (v6 || bit >= 96);
+		if (bit == net->bits)
+			return 1;
 	}
-	return admits;
+	return side->net_count == 0;
+}
+
+/* Logs who was refused: the first at once, then one line a second. */
+static void
+refusals_tell(struct side *side)
+{
+	if (side->refused_said > 0 && now - side->refused_said < SECOND)
+		return;
+	log_event(LOG_WARNING, "refuse", "%s peer=%s reason=%s count=" U64,
+	    side->name, side->refused_peer, refusal_names[side->refusal],
+	    side->refused_unsaid);
+	side->refused_said = now;
+	side->refused_unsaid = 0;
 }
 
 /* A newcomer is closed at once, or takes the slot from the one there. */
 static void
-side_accept(int index, int fd, const char *peer)
+side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
+    const char *peer)
 {
-	struct side *side = &sides[index];
-	struct slot *slot = &slots[index];
-	enum refusal refusal = !side_admits(index, peer) ? DENIED :
-	    !socket_prepare(fd) ? LIMIT : side_connected(index) &&
-	    !slot->half_closed && now - slot->heard < conf.silence ? BUSY :
+	enum refusal refusal = !side_admits(side, address) ? DENIED :
+	    !socket_prepare(fd) ? LIMIT : side_connected(side) &&
+	    !side->half_closed && now - side->heard < conf.silence ? BUSY :
 	    REFUSALS;
 
 	if (refusal < REFUSALS) {
 		close(fd);
 		side->refused[refusal]++;
 		side->refused_unsaid++;
-		if (now < side->refused_next)
-			return;
-		log_event(LOG_WARNING, "refuse", "%s peer=%s reason=%s count="
-		    U64, service_names[index], peer, refusal_names[refusal],
-		    side->refused_unsaid);
-		side->refused_next = now + SECOND;
-		side->refused_unsaid = 0;
+		side->refusal = refusal;
+		memcpy(side->refused_peer, peer, ADDRESS_SIZE);
+		refusals_tell(side);
 		return;
 	}
-	if (slot->fd >= 0) {
-		slot_lose(index, REPLACED, "");
-		slot_close(index);
+	if (side->fd >= 0) {
+		side_lose(side, REPLACED, "");
+		side_close(side);
 	}
-	side_expire(index);
+	side_expire(side);
 	socket_tune(fd);
-	memset(slot, 0, sizeof *slot);
-	slot->fd = fd;
-	slot->session = ++sessions;
-	slot->since = slot->heard = slot->progress = slot->sampled = now;
-	slot->unacked = NEVER;
-	snprintf(slot->peer, sizeof slot->peer, "%s", peer);
+	side->fd = fd;
+	side->lost = STAYS;
+	side->half_closed = side->shut = 0;
+	side->drained = 0;
+	side->session = ++sessions;
+	side->received_before = side->received;
+	side->sent_before = side->other->sent;
+	side->acked = side->sent_before;
+	side->since = side->heard = side->progress = now;
+	snprintf(side->peer, sizeof side->peer, "%s", peer);
 	side->connects++;
 	log_event(LOG_INFO, "connect", "%s session=" U64 " peer=%s state=%s "
-	    "held=%zu", service_names[index], slot->session, peer,
-	    state_name(), side_held(index));
+	    "held=%zu", side->name, side->session, peer, state_name(),
+	    side->other->ring.used);
 }
 
-/* ---- Totals ---------------------------------------------------------- */
+/* ---- Totals and metrics ---------------------------------------------- */
 
 /* Logs what was counted since start, both directions and both sides. */
 static void
 totals_log(int level)
 {
-	int i;
+	struct side *s;
 
-	for (i = 0; i < SIDES; i++)
+	for EACH(s, sides)
 		log_event(level, "stats", "dir=%s received=" U64 " sent=" U64
 		    " dropped=" U64 " held=%zu capacity=%zu drops=" U64
-		    " unacked=" U64, flow_names[i], flows[i].received,
-		    flows[i].sent, flows[i].dropped, flows[i].ring.used,
-		    conf.capacity, flows[i].drops, flows[i].unacked);
-	for (i = 0; i < SIDES; i++) {
-		int here = side_connected(i);
-
+		    " unacked=" U64, s->dir, s->received, s->sent, s->dropped,
+		    s->ring.used, conf.capacity, s->drops, s->unacked);
+	for EACH(s, sides)
 		log_event(level, "stats", "%s connected=%d session=" U64
-		    " peer=%s connects=" U64, service_names[i], here,
-		    here ? slots[i].session : 0, here ? slots[i].peer : "-",
-		    sides[i].connects);
-	}
+		    " peer=%s connects=" U64, s->name, side_connected(s),
+		    side_connected(s) ? s->session : 0,
+		    side_connected(s) ? s->peer : "-", s->connects);
 }
 
 /* Adds a count in at most four characters: 999, 1.2k, 12k, 999M. */
@@ -1056,15 +965,13 @@ page_add_human(double count)
 	    count, unit);
 }
 
-/*
- * Draws the live line: state, peer of A, each direction's rate, total and
- * held bytes as a bar, peer of B, dropped bytes; cut so that it never wraps.
- */
+/* Draws the live line: state, peer of A, each direction's rate, total and held
+ * bytes as a bar, peer of B, dropped bytes; cut so that it never wraps. */
 static void
 live_draw(void)
 {
+	const struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B], *s;
 	size_t width = 80;
-	int i;
 #ifdef TIOCGWINSZ
 	struct winsize window;
 
@@ -1073,110 +980,112 @@ live_draw(void)
 #endif
 	page_used = 0;
 	page_add("\r\033[K%s %.15s", state_name(),
-	    side_connected(SIDE_A) ? slots[SIDE_A].peer : "-");
-	for (i = 0; i < SIDES; i++) {
-		int marks = (int)((flows[i].ring.used * 3 + conf.capacity - 1) /
+	    side_connected(a) ? a->peer : "-");
+	for EACH(s, sides) {
+		int marks = (int)((s->ring.used * 3 + conf.capacity - 1) /
 		    conf.capacity);
 
-		page_add(" %c", "><"[i]);
-		page_add_human(flows[i].rate);
+		page_add(" %c", s == a ? '>' : '<');
+		page_add_human(s->rate);
 		page_add("/s ");
-		page_add_human((double)flows[i].sent);
+		page_add_human((double)s->sent);
 		page_add(" %.*s%.*s", marks, "###", 3 - marks, "...");
 	}
-	page_add(" %.15s !", side_connected(SIDE_B) ? slots[SIDE_B].peer : "-");
-	page_add_human((double)(flows[SIDE_A].dropped + flows[SIDE_B].dropped));
+	page_add(" %.15s !", side_connected(b) ? b->peer : "-");
+	page_add_human((double)(a->dropped + b->dropped));
 	width += strlen("\r\033[K") - 1;
 	page_used = page_used < width ? page_used : width;
 	live_shown = page_write(STDERR_FILENO);
 }
 
-/* ---- Metrics --------------------------------------------------------- */
-
-/*
- * Adds a metric: its head, and with "dir" or "side" as key a value of each,
- * with "" the first alone.  What ends in _total is a counter.
- */
+/* Adds a metric in the Prometheus text format 0.0.4: its head, if help is
+ * given, and a value of each side, labelled with "dir" or "side" and the reason
+ * if there is one. */
 static void
-metric_add(const char *name, const char *help, const char *key, uint64_t a,
-    uint64_t b)
+metric_add(const char *name, const char *help, const char *key,
+    const char *reason, uint64_t a, uint64_t b)
 {
-	const char *const *names = *key == 'd' ? flow_names : side_names;
+	const struct side *s;
 
-	page_add("# HELP tcpbridge_%s %s\n# TYPE tcpbridge_%s %s\n", name,
-	    help, name, strstr(name, "_total") ? "counter" : "gauge");
-	if (*key == '\0')
-		page_add("tcpbridge_%s " U64 "\n", name, a);
-	else if (*key != '-')
-		page_add("tcpbridge_%s{%s=\"%s\"} " U64 "\n"
-		    "tcpbridge_%s{%s=\"%s\"} " U64 "\n", name, key,
-		    names[SIDE_A], a, name, key, names[SIDE_B], b);
+	if (help != NULL)
+		page_add("# HELP tcpbridge_%s %s\n# TYPE tcpbridge_%s %s\n",
+		    name, help, name, strstr(name, "_total") ? "counter" :
+		    "gauge");
+	for EACH(s, sides)
+		page_add("tcpbridge_%s{%s=\"%s\"%s%s%s} " U64 "\n", name, key,
+		    *key == 'd' ? s->dir : s->name + strlen("side="),
+		    reason != NULL ? ",reason=\"" : "",
+		    reason != NULL ? reason : "",
+		    reason != NULL ? "\"" : "", s == sides ? a : b);
 }
 
-/* Adds all metrics, in the Prometheus text format 0.0.4. */
+/* Adds all metrics. */
 static void
 metrics_add(void)
 {
-#define FLOWS(what) "dir", flows[SIDE_A].what, flows[SIDE_B].what
+#define BOTH(what) sides[SIDE_A].what, sides[SIDE_B].what
+#define HEAD(name, type, help) "# HELP tcpbridge_" name " " help "\n" \
+    "# TYPE tcpbridge_" name " " type "\ntcpbridge_" name
 	int i;
 
-	metric_add("bytes_received_total", "Bytes received.", FLOWS(received));
-	metric_add("bytes_sent_total", "Bytes sent.", FLOWS(sent));
-	metric_add("bytes_dropped_total", "Bytes dropped.", FLOWS(dropped));
+	metric_add("bytes_received_total", "Bytes received.", "dir", NULL,
+	    BOTH(received));
+	metric_add("bytes_sent_total", "Bytes sent.", "dir", NULL, BOTH(sent));
+	metric_add("bytes_dropped_total", "Bytes dropped.", "dir", NULL,
+	    BOTH(dropped));
 	metric_add("bytes_unacked_total", "Bytes sent that a connection left "
-	    "unacknowledged.", FLOWS(unacked));
-	metric_add("drops_total", "Reads dropped, and expiries.", FLOWS(drops));
-	metric_add("held_bytes", "Bytes held now.", FLOWS(ring.used));
-	metric_add("connected", "A client is there.", "side",
-	    (uint64_t)side_connected(SIDE_A), (uint64_t)side_connected(SIDE_B));
-	metric_add("connects_total", "Clients that came.", "side",
-	    sides[SIDE_A].connects, sides[SIDE_B].connects);
-	metric_add("disconnects_total", "Clients that went, by reason.", "-",
-	    0, 0);
-	for (i = 2 * END; i < 2 * REASONS; i++)
-		page_add("tcpbridge_disconnects_total{side=\"%s\","
-		    "reason=\"%s\"} " U64 "\n", side_names[i % 2],
-		    reason_names[i / 2], sides[i % 2].disconnects[i / 2]);
-	metric_add("refused_total", "Newcomers refused, by reason.", "-", 0, 0);
-	for (i = 0; i < 2 * REFUSALS; i++)
-		page_add("tcpbridge_refused_total{side=\"%s\",reason=\"%s\"} "
-		    U64 "\n", side_names[i % 2], refusal_names[i / 2],
-		    sides[i % 2].refused[i / 2]);
-	metric_add("capacity_bytes", "Most bytes held in each direction.", "",
-	    conf.capacity, 0);
-	metric_add("log_lost_lines_total", "Log lines not written.", "",
-	    log_lost + log_unsaid, 0);
-	metric_add("start_time_seconds", "Start, seconds since 1970.", "",
-	    (uint64_t)start_time, 0);
-	metric_add("build_info", "Version and name.", "-", 0, 0);
-	page_add("tcpbridge_build_info{version=\"" VERSION "\",");
-	page_add_name(1);
-	page_add("} 1\n");
+	    "unacknowledged.", "dir", NULL, BOTH(unacked));
+	metric_add("drops_total", "Reads dropped, and expiries.", "dir", NULL,
+	    BOTH(drops));
+	metric_add("held_bytes", "Bytes held now.", "dir", NULL,
+	    BOTH(ring.used));
+	metric_add("connected", "A client is there.", "side", NULL,
+	    (uint64_t)side_connected(&sides[SIDE_A]),
+	    (uint64_t)side_connected(&sides[SIDE_B]));
+	metric_add("connects_total", "Clients that came.", "side", NULL,
+	    BOTH(connects));
+	for (i = END; i < REASONS; i++)
+		metric_add("disconnects_total", i > END ? NULL : "Clients that "
+		    "went, by reason.", "side", reason_names[i],
+		    BOTH(disconnects[i]));
+	for (i = DENIED; i < REFUSALS; i++)
+		metric_add("refused_total", i > DENIED ? NULL : "Newcomers "
+		    "refused, by reason.", "side", refusal_names[i],
+		    BOTH(refused[i]));
+	page_add(HEAD("capacity_bytes", "gauge", "Most bytes held in each "
+	    "direction.") " %zu\n", conf.capacity);
+	page_add(HEAD("log_lost_lines_total", "counter", "Log lines not "
+	    "written.") " " U64 "\n", log_lost + log_unsaid);
+	page_add(HEAD("start_time_seconds", "gauge", "Start, seconds since "
+	    "1970.") " %" PRId64 "\n", (int64_t)start_time);
+	page_add(HEAD("build_info", "gauge", "Version and name.")
+	    "{version=\"" VERSION "\",name=\"%s\"} 1\n", conf.name);
 }
 
-/*
- * Answers a request line, "method target HTTP/1.x", at once: a fresh socket
- * takes a few kilobytes, or the client sees less than the Content-Length.
- */
+/* Answers a request line, "method target HTTP/1.x", at once: a fresh socket
+ * takes a few kilobytes, or the client sees less than the Content-Length. */
 static void
 scrape_answer(int fd, char *request)
 {
 	const char *status = "200 OK";
-	size_t method = strcspn(request, " \r\n");
-	char head[256], *target = request + method;
-	size_t length = strcspn(target += *target == ' ', " \r\n");
+	char head[256], *target, *version = NULL;
 
+	request[strcspn(request, "\r\n")] = '\0';
+	target = strchr(request, ' ');
+	if (target != NULL) {
+		*target++ = '\0';
+		version = strchr(target, ' ');
+	}
 	page_used = 0;
-	if (method == 0 || *target != '/' ||
-	    strncmp(target + length, " HTTP/1.", 8) != 0)
+	if (version == NULL || *target != '/' ||
+	    strncmp(version, " HTTP/1.", 8) != 0)
 		status = "400 Bad Request";
-	else if (strncmp(request, "GET ", 4) != 0 &&
-	    strncmp(request, "HEAD ", 5) != 0)
+	else if (strcmp(request, "GET") != 0 && strcmp(request, "HEAD") != 0)
 		status = "405 Method Not Allowed\r\nAllow: GET, HEAD";
-	else if (strcspn(target, " ?") == 8 &&
+	else if (strcspn(target, "? ") == 8 &&
 	    memcmp(target, "/metrics", 8) == 0)
 		metrics_add();
-	else if (strcspn(target, " ?") == 8 &&
+	else if (strcspn(target, "? ") == 8 &&
 	    memcmp(target, "/healthz", 8) == 0)
 		page_add("%s\n", state_name());
 	else
@@ -1187,16 +1096,14 @@ scrape_answer(int fd, char *request)
 	    "version=0.0.4; charset=utf-8\r\nContent-Length: %zu\r\n"
 	    "Connection: close\r\n\r\n", status, page_used);
 	send(fd, head, strlen(head), 0);
-	if (strncmp(request, "HEAD ", 5) != 0)
+	if (strcmp(request, "HEAD") != 0)
 		send(fd, page, page_used, 0);
 	shutdown(fd, SHUT_WR);
 	log_event(LOG_DEBUG, "request", "status=%.3s", status);
 }
 
-/*
- * Reads a metrics client.  After the answer it is read until it closes: to
- * close with unread input would reset the connection under the answer.
- */
+/* Reads a metrics client.  After the answer it is read until it closes: to
+ * close with unread input would reset the connection under the answer. */
 static void
 scrape_read(struct scrape *scrape)
 {
@@ -1224,18 +1131,16 @@ scrape_read(struct scrape *scrape)
 static void
 scrape_accept(int fd)
 {
-	struct scrape *scrape = scrapes;
-	int i;
+	struct scrape *s, *oldest = scrapes;
 
-	for (i = 1; i < SCRAPES; i++)
-		if (scrapes[i].deadline < scrape->deadline)
-			scrape = &scrapes[i];
-	if (scrape->fd >= 0)
-		close(scrape->fd);
-	scrape->fd = fd;
-	scrape->used = 0;
-	scrape->answered = 0;
-	scrape->deadline = socket_prepare(fd) ? now + PATIENCE : now;
+	for EACH(s, scrapes)
+		oldest = s->deadline < oldest->deadline ? s : oldest;
+	if (oldest->fd >= 0)
+		close(oldest->fd);
+	oldest->fd = fd;
+	oldest->answered = 0;
+	oldest->used = 0;
+	oldest->deadline = socket_prepare(fd) ? now + PATIENCE : now;
 }
 
 /* ---- The loop -------------------------------------------------------- */
@@ -1251,185 +1156,193 @@ is_over(int64_t since, int64_t limit, int64_t *due)
 	return 0;
 }
 
-/*
- * How long a client may take nothing until something follows from it: -w,
- * or -g where that holds the other side back.
- */
+/* How long a client that data waits for may take nothing until something
+ * follows from it: -w, or -g where that holds the other side back. */
 static int64_t
-side_patience(int side)
+side_patience(const struct side *side)
 {
-	int holds_back = slots[!side].fd >= 0 && !slots[!side].half_closed &&
-	    !conf.lossless && !wants_read(!side);
+	int holds_back = side->other->fd >= 0 && !side->other->half_closed &&
+	    !conf.lossless && !wants_read(side->other);
 
-	return holds_back && conf.grace < conf.stall ? conf.grace : conf.stall;
+	return !wants_write(side) ? NEVER : holds_back &&
+	    conf.grace < conf.stall ? conf.grace : conf.stall;
 }
 
-/*
- * Does what is due on a side by the clock.  While data waits for its client,
- * acknowledgements are asked for, often enough to time -w and, where that
- * holds the other side back, -g; fewer bytes without one are progress.
- */
-static void
-side_timers(int side, int64_t *due)
+/* How long a client may acknowledge nothing of what it was sent: twice -k, for
+ * keepalive is not sent while data is unacknowledged (tcp(7)).  A live client
+ * that takes nothing is the same to see, so not where -w says never. */
+static int64_t
+side_ack_limit(const struct side *side)
 {
-	struct slot *slot = &slots[side];
-	int64_t unacked, patience;
+	return !side_connected(side) || side->acked == side->other->sent ||
+	    conf.keepalive == 0 || conf.stall == NEVER ? NEVER :
+	    2 * conf.keepalive;
+}
 
-	if (slot->fd < 0 && side_held(side) > 0 &&
-	    is_over(sides[side].left, conf.hold, due))
+/* How often to ask what a client has acknowledged, to time all these. */
+static int64_t
+side_sampling(const struct side *side)
+{
+	int64_t patience = side_patience(side), limit = side_ack_limit(side);
+
+	return patience == NEVER && limit == NEVER ? NEVER : MSEC +
+	    (patience / 20 < limit / 4 ? patience / 20 : limit / 4);
+}
+
+/* Asks, if it is time to, or a limit would be over: more than before is
+ * progress. */
+static void
+side_sample(struct side *side, int64_t *due)
+{
+	uint64_t acked;
+
+	if (side_sampling(side) == NEVER ||
+	    (now - side->progress < conf.stall &&
+	    now - side->acked_time < side_ack_limit(side) &&
+	    !is_over(side->sampled, side_sampling(side), due)))
+		return;
+	acked = side->other->sent - (uint64_t)socket_unacked(side->fd);
+	if (acked > side->acked) {
+		side->acked = acked;
+		side->progress = side->acked_time = now;
+	}
+	side->sampled = now;
+	is_over(now, side_sampling(side), due);
+}
+
+/* Does what is due on a side by the clock. */
+static void
+side_timers(struct side *side, int64_t *due)
+{
+	if (side->fd < 0 && side->other->ring.used > 0 &&
+	    is_over(side->left, conf.hold, due))
 		side_expire(side);
+	if (side->other->unsaid > 0 &&
+	    is_over(side->other->drop_said, SECOND, due))
+		drop_tell(side->other);
+	if (side->refused_unsaid > 0 &&
+	    is_over(side->refused_said, SECOND, due))
+		refusals_tell(side);
 	if (!side_connected(side))
 		return;
-	if (slot->half_closed && is_over(slot->ended, conf.eof_hold, due))
-		slot_lose(side, END, "");
-	if (wants_read(side) && is_over(slot->heard, conf.idle, due))
-		slot_lose(side, TIMEOUT, "idle");
-	if (!wants_write(side))
-		return;
-	patience = side_patience(side);
-	if (patience == NEVER)
-		return;
-	if (now - slot->sampled >= patience / 20 + MSEC ||
-	    now - slot->progress >= conf.stall) {
-		unacked = socket_unacked(slot->fd);
-		if (unacked < slot->unacked)
-			slot->progress = now;
-		slot->unacked = unacked;
-		slot->sampled = now;
-		patience = side_patience(side);
+	if (stop_time != NEVER && side->other->ring.used == 0 && !side->shut) {
+		side->shut = 1;		/* has all: gets the EOF */
+		shutdown(side->fd, SHUT_WR);
 	}
-	is_over(slot->sampled, patience / 20 + MSEC, due);
-	is_over(slot->progress, patience, due);
-	if (is_over(slot->progress, conf.stall, due))
-		slot_lose(side, TIMEOUT, "write");
+	if (side->half_closed && is_over(side->ended, conf.eof_hold, due))
+		side_lose(side, END, "");
+	if (wants_read(side) && is_over(side->heard, conf.idle, due))
+		side_lose(side, TIMEOUT, " cause=idle");
+	if (is_over(side->acked_time, side_ack_limit(side), due))
+		side_lose(side, TIMEOUT, " cause=keepalive");
+	is_over(side->progress, side_patience(side), due);
+	if (wants_write(side) && is_over(side->progress, conf.stall, due))
+		side_lose(side, TIMEOUT, " cause=write");
 }
 
-/*
- * Closes lost clients and does all that is due by the clock; in this order,
- * for what they sent last counts, too.  Returns what is due next, or NEVER.
- */
+/* Does what -t asks for: the totals, or new rates in the live line. */
+static void
+totals_tick(void)
+{
+	double secs = (double)(now - totals_last) / (double)SECOND;
+	struct side *s;
+
+	for EACH(s, sides) {
+		s->rate = (double)(s->sent - s->rated) / secs;
+		s->rated = s->sent;
+	}
+	totals_last = now;
+	live_shown = 0;
+	if (!live)
+		totals_log(LOG_INFO);
+}
+
+/* Closes lost clients, after what they sent last was read, and does all that is
+ * due by the clock.  Returns what is due next, or NEVER. */
 static int64_t
 timers_run(void)
 {
+	const char *state;
+	struct scrape *scrape;
+	struct side *s;
 	int64_t due;
-	int i, connected;
+	int i;
 
-	do {		/* again if that made another one lost */
-		connected = side_connected(SIDE_A) + side_connected(SIDE_B);
+	do {
+		state = state_name();
 		due = NEVER;
-		for (i = 0; i < SIDES; i++)
-			if (slots[i].fd >= 0 && !side_connected(i) &&
-			    (stop_time != NEVER || side_drain(i)))
-				slot_close(i);
-		for (i = 0; i < SIDES; i++)
-			side_timers(i, &due);
-	} while (side_connected(SIDE_A) + side_connected(SIDE_B) < connected);
-	for (i = 0; i < SIDES; i++)
-		if (slots[i].fd >= 0 && !side_connected(i) &&
-		    side_can_receive(i))
-			due = now;	/* to read on where it ended */
-	for (i = 0; i < SIDES; i++)
-		if (stop_time != NEVER && side_connected(i) &&
-		    side_held(i) == 0 && !slots[i].shut) {
-			slots[i].shut = 1;	/* has all: gets the EOF */
-			shutdown(slots[i].fd, SHUT_WR);
+		for EACH(s, sides)
+			if (s->fd >= 0 && s->lost != STAYS &&
+			    (stop_time != NEVER || side_drained(s)))
+				side_close(s);
+		for EACH(s, sides)
+			side_sample(s, &due);
+		for EACH(s, sides)
+			side_timers(s, &due);
+	} while (state_name() != state);	/* another one is lost */
+	for EACH(scrape, scrapes)
+		if (scrape->fd >= 0 && is_over(scrape->deadline, 0, &due)) {
+			close(scrape->fd);
+			scrape->fd = -1;
 		}
-	for (i = 0; i < SCRAPES; i++)
-		if (scrapes[i].fd >= 0 &&
-		    is_over(scrapes[i].deadline, 0, &due)) {
-			close(scrapes[i].fd);
-			scrapes[i].fd = -1;
-		}
-	for (i = 0; i < SIDES; i++)
-		if (flows[i].unsaid > 0 &&
-		    is_over(flows[i].drop_said, SECOND, &due))
-			flow_tell(i);
 	for (i = 0; i < listener_count; i++)
 		is_over(listeners[i].rest_until, 0, &due);
 	is_over(stop_time, 0, &due);
-	if (is_over(totals_last, conf.period, &due)) {
-		for (i = 0; i < SIDES; i++) {
-			flows[i].rate = (double)SECOND *
-			    (double)(flows[i].sent - flows[i].rate_sent) /
-			    (double)(now - totals_last);
-			flows[i].rate_sent = flows[i].sent;
-		}
-		totals_last = now;
-		is_over(totals_last, conf.period, &due);
-		live_shown = 0;
-		if (!live)
-			totals_log(LOG_INFO);
-	}
+	if (is_over(totals_last, conf.period, &due))
+		totals_tick();
+	is_over(totals_last, conf.period, &due);
 	if (live && !live_shown)
 		live_draw();
 	return due;
 }
 
-/*
- * Takes one client from a listener.  Without descriptors or memory it would
- * be reported again and again, so the listener rests.
- */
+/* Takes one client from a listener.  Without descriptors or memory it would be
+ * reported again and again, so the listener rests.  A newcomer waits in the
+ * backlog until the old client's bytes are read. */
 static void
 listener_accept(struct listener *listener)
 {
+	struct side *side = &sides[listener->service];
 	struct sockaddr_storage address = { 0 };
 	socklen_t length = sizeof address;
-	int service = listener->service, fd;
 	char peer[ADDRESS_SIZE];
+	int fd;
 
-	if (service != METRICS && slots[service].fd >= 0 &&
-	    !side_drain(service))
-		return;		/* the newcomer waits in the backlog */
+	if (listener->service != METRICS && side->fd >= 0 &&
+	    !side_drained(side))
+		return;
 	fd = accept(listener->fd, (struct sockaddr *)&address, &length);
 	if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK ||
 	    errno == EINTR || errno == ECONNABORTED))
 		return;
 	if (fd < 0 && listener->rest_until == 0)
 		log_event(LOG_WARNING, "accept_failed", "%s error=\"%s\"",
-		    service_names[service], strerror(errno));
+		    service_names[listener->service], strerror(errno));
 	listener->rest_until = fd < 0 ? now + SECOND : 0;
 	/* What accept() gave; getpeername() fails on one already reset. */
 	address_text((struct sockaddr *)&address, length, peer);
-	if (fd >= 0 && service != METRICS)
-		side_accept(service, fd, peer);
+	if (fd >= 0 && listener->service != METRICS)
+		side_accept(side, fd, &address, peer);
 	else if (fd >= 0)
 		scrape_accept(fd);
 }
 
-/*
- * Waits until a descriptor is ready, something is due, or a signal came.
- * Time in which a client was not read, or nothing waited for it, does not
- * count, nor does a wait in which the bridge itself was stopped.
- */
+/* Waits until a descriptor is ready, something is due, or a signal came.  Time
+ * in which a client was not read, or nothing waited for it, does not count, nor
+ * does a wait in which the bridge itself was stopped. */
 static void
 loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 {
-	int64_t wait = due == NEVER ? NEVER : due > now + WAIT_MAX ? WAIT_MAX :
-	    due > now ? due - now : 0;
-	int64_t before = now, began, paused;
+	int64_t before = now, began = clock_read(), paused = 0, wait =
+	    due <= now ? 0 : due - now < WAIT_MAX ? due - now : WAIT_MAX;
 	struct timespec timeout;
+	struct side *s;
 	sigset_t mask;
-	int i;
 
-	FD_ZERO(readable);
-	FD_ZERO(writable);
-	for (i = 0; i < SIDES; i++) {
-		if ((slots[i].read_watched = wants_read(i)))
-			FD_SET(slots[i].fd, readable);
-		if ((slots[i].write_watched = wants_write(i)))
-			FD_SET(slots[i].fd, writable);
-	}
-	for (i = 0; i < listener_count; i++)
-		if (wants_accept(&listeners[i]))
-			FD_SET(listeners[i].fd, readable);
-	for (i = 0; i < SCRAPES; i++)
-		if (scrapes[i].fd >= 0)
-			FD_SET(scrapes[i].fd, readable);
 	timeout.tv_sec = (time_t)(wait / SECOND);
 	timeout.tv_nsec = (long)(wait % SECOND * 1000);
-	began = clock_read();
 	if (pselect(fd_top + 1, readable, writable, NULL,
-	    wait == NEVER ? NULL : &timeout, &wait_mask) < 0) {
+	    due == NEVER ? NULL : &timeout, &wait_mask) < 0) {
 		if (errno != EINTR)
 			fatal(1, "pselect: %s", strerror(errno));
 		FD_ZERO(readable);
@@ -1444,71 +1357,90 @@ loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 		sigprocmask(SIG_SETMASK, &mask, NULL);
 		signals_heard = now;
 	}
-	paused = continued || (wait != NEVER && now - before - wait > LATE) ?
-	    now - before : 0;
-	continued = 0;
-	if (paused > 0)
+	if (continued || (due != NEVER && now - before - wait > LATE)) {
+		paused = now - before;
 		log_event(LOG_DEBUG, "pause", "waited=%" PRId64 ".%03d",
 		    paused / SECOND, (int)(paused % SECOND / MSEC));
-	for (i = 0; i < SIDES; i++) {
-		slots[i].ended += paused;
-		slots[i].heard = slots[i].read_watched ?
-		    slots[i].heard + paused : now;
-		slots[i].progress = side_held(i) > 0 ?
-		    slots[i].progress + paused : now;
+	}
+	continued = 0;
+	for EACH(s, sides) {
+		s->ended += paused;
+		s->acked_time += paused;
+		s->heard = s->read_watched ? s->heard + paused : now;
+		s->progress = s->write_watched ? s->progress + paused : now;
 	}
 }
 
-/*
- * The life of the bridge.  All is received before anything is sent, so that
- * nothing goes to a client whose EOF came with it; a side that nothing
- * waited for, so that its socket was not watched, is sent to at once; a slot
- * is read before its listener is accepted from.  A signal ends it when all
- * held bytes have reached the connected clients and these have closed, when
- * the time for that is over, or with a second one.
- */
+/* One turn.  All is received before anything is sent, so that nothing goes to a
+ * client whose EOF came with it; a side that nothing waited for, so that its
+ * socket was not watched, is sent to at once; a slot is read before its
+ * listener is accepted from. */
+static void
+loop_turn(int64_t due)
+{
+	fd_set readable, writable;
+	struct scrape *scrape;
+	struct listener *l;
+	struct side *s;
+
+	FD_ZERO(&readable);
+	FD_ZERO(&writable);
+	for EACH(s, sides) {
+		if ((s->read_watched = wants_read(s)))
+			FD_SET(s->fd, &readable);
+		if ((s->write_watched = wants_write(s)))
+			FD_SET(s->fd, &writable);
+	}
+	for (l = listeners; l < listeners + listener_count; l++)
+		if (wants_accept(l))
+			FD_SET(l->fd, &readable);
+	for EACH(scrape, scrapes)
+		if (scrape->fd >= 0)
+			FD_SET(scrape->fd, &readable);
+	loop_wait(&readable, &writable, due);
+	for EACH(s, sides)
+		if (s->read_watched && FD_ISSET(s->fd, &readable))
+			side_receive(s);
+	for EACH(s, sides)
+		if (wants_write(s) && (!s->write_watched ||
+		    FD_ISSET(s->fd, &writable)))
+			side_send(s);
+	for EACH(scrape, scrapes)
+		if (scrape->fd >= 0 && FD_ISSET(scrape->fd, &readable))
+			scrape_read(scrape);
+	for (l = listeners; l < listeners + listener_count; l++)
+		if (FD_ISSET(l->fd, &readable) && wants_accept(l))
+			listener_accept(l);
+}
+
+/* The life of the bridge.  A signal ends it when all held bytes have reached
+ * the connected clients and these have closed, when the time for that is over,
+ * or with a second one. */
 static void
 loop_run(void)
 {
-	fd_set readable, writable;
-	int i;
+	struct side *s;
+	int64_t due;
 
 	for (;;) {
-		int64_t due = timers_run();
-
+		due = timers_run();
 		if (stop_count > 1 || now >= stop_time || (stop_time != NEVER &&
-		    slots[SIDE_A].fd < 0 && slots[SIDE_B].fd < 0))
+		    sides[SIDE_A].fd < 0 && sides[SIDE_B].fd < 0))
 			break;
-		loop_wait(&readable, &writable, due);
-		for (i = 0; i < SIDES; i++)
-			if (slots[i].fd >= 0 &&
-			    FD_ISSET(slots[i].fd, &readable))
-				side_receive(i);
-		for (i = 0; i < SIDES; i++)
-			if (wants_write(i) && (!slots[i].write_watched ||
-			    FD_ISSET(slots[i].fd, &writable)))
-				side_send(i);
-		for (i = 0; i < SCRAPES; i++)
-			if (scrapes[i].fd >= 0 &&
-			    FD_ISSET(scrapes[i].fd, &readable))
-				scrape_read(&scrapes[i]);
-		for (i = 0; i < listener_count; i++)
-			if (FD_ISSET(listeners[i].fd, &readable) &&
-			    wants_accept(&listeners[i]))
-				listener_accept(&listeners[i]);
+		loop_turn(due);
 		if (totals_asked)
 			totals_log(LOG_NOTICE);
 		totals_asked = 0;
 		if (stop_count > 0 && stop_time == NEVER)
 			stop_time = now + PATIENCE;
 	}
-	for (i = 0; i < SIDES; i++)
-		if (slots[i].fd >= 0) {
-			slot_lose(i, SHUTDOWN, "");
-			slot_close(i);
+	for EACH(s, sides)
+		if (s->fd >= 0) {
+			side_lose(s, SHUTDOWN, "");
+			side_close(s);
 		}
 	if (conf.trace)
-		trace_bytes(SIDE_A, scratch, 0);
+		trace_bytes(sides, scratch, 0);
 	totals_log(LOG_INFO);
 }
 
@@ -1517,19 +1449,17 @@ loop_run(void)
 static void
 signal_note(int number)
 {
-	if (number == SIGTERM || number == SIGINT || number == SIGHUP) {
+	if (number == SIGCONT)
+		continued = 1;
+	else if (number == SIGTERM || number == SIGINT || number == SIGHUP) {
 		stop_signal = number;
 		stop_count = stop_count > 0 ? 2 : 1;
-	} else if (number == SIGCONT)
-		continued = 1;
-	else
+	} else
 		totals_asked = 1;
 }
 
-/*
- * Handlers run only inside pselect: there is no moment between looking at a
- * flag and waiting.  A stop signal ignored at start (nohup) stays ignored.
- */
+/* Handlers run only inside pselect: there is no moment between looking at a
+ * flag and waiting.  A stop signal ignored at start (nohup) stays ignored. */
 static void
 signals_open(void)
 {
@@ -1539,18 +1469,18 @@ signals_open(void)
 #endif
 	    SIGUSR1 };
 	struct sigaction action = { .sa_handler = signal_note }, old;
+	const int *number;
 	sigset_t set;
-	size_t i;
 
 	sigemptyset(&action.sa_mask);
 	sigemptyset(&set);
 	sigprocmask(SIG_SETMASK, NULL, &wait_mask);
-	for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
-		sigaction(numbers[i], NULL, &old);
-		if (i > 2 || old.sa_handler != SIG_IGN)
-			sigaction(numbers[i], &action, NULL);
-		sigaddset(&set, numbers[i]);
-		sigdelset(&wait_mask, numbers[i]);
+	for EACH(number, numbers) {
+		sigaction(*number, NULL, &old);
+		if (old.sa_handler != SIG_IGN || number > numbers + 2)
+			sigaction(*number, &action, NULL);
+		sigaddset(&set, *number);
+		sigdelset(&wait_mask, *number);
 	}
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
@@ -1565,13 +1495,12 @@ static const char usage_text[] =
 "Join two TCP clients that can both only dial out: one dials port A, the\n"
 "other port B (default :1024 :1025).  Bytes for an absent side are held.\n"
 "  -4, -6    IPv4 only, IPv6 only\n"
-"  -A net    let only this network in on side A (repeat up to 16 times)\n"
-"  -B net    the same for side B\n"
+"  -A, -B net  let only this network in on that side (up to 16 times each)\n"
 "  -b size   bytes held per direction, suffix k or m (4m)\n"
 "  -e secs   after a side's EOF go on sending to it this long (0)\n"
-"  -g secs   hold a sender back this long for a stuck receiver (0.1)\n"
+"  -g secs   hold a sender back this long for a stuck receiver (3)\n"
 "  -H secs   hold data for an absent side no longer than this (no limit)\n"
-"  -h        print this help\n"
+"  -h, -V    print this help; the version\n"
 "  -i secs   close a side that sends nothing for this long (0: never)\n"
 "  -k secs   TCP keepalive after this silence (30; 0: off)\n"
 "  -l        lossless: never drop, hold the sender back instead\n"
@@ -1581,50 +1510,42 @@ static const char usage_text[] =
 "  -r secs   replace a client only if silent this long (0: always)\n"
 "  -s        log to syslog, not to standard error\n"
 "  -t secs   log totals this often; on a terminal, one live line\n"
-"  -V        print the version\n"
-"  -w secs   close a side that takes no data for this long (10; 0: never)\n"
+"  -w secs   close a side that takes no data for this long (60; 0: never)\n"
 "  -x        trace all traffic on standard output, in hex and text\n";
 
-/* Reads and moves past digits; -1 for none, or a number above the limit. */
-static int64_t
-parse_digits(const char **text, int64_t limit)
+/* Reads digits and moves past them; -1 for none, or for more than the limit. */
+static long
+parse_number(char **text, long limit)
 {
-	int64_t number = **text >= '0' && **text <= '9' ? 0 : -1;
+	long number = **text >= '0' && **text <= '9' ?
+	    strtol(*text, text, 10) : -1;
 
-	for (; **text >= '0' && **text <= '9'; ++*text)
-		if (number >= 0 && number <= limit)
-			number = number * 10 + (**text - '0');
 	return number <= limit ? number : -1;
 }
 
-/* Seconds with up to six decimals, as microseconds. */
+/* Seconds with decimals, as microseconds; 0 alone gives 0. */
 static int64_t
 parse_seconds(const char *what, const char *text)
 {
-	const char *c = text;
-	int64_t seconds = parse_digits(&c, SECONDS_MAX), fraction = 0;
-	int64_t unit = SECOND / 10;
+	int digits = text[strspn(text, "0123456789.")] == '\0';
+	double seconds = digits && *text != '\0' ? strtod(text, NULL) : -1;
+	const char *dot = strchr(text, '.');
 
-	if (c[0] == '.' && c[1] != '\0')
-		for (c++; *c >= '0' && *c <= '9'; c++, unit /= 10)
-			fraction += unit > 0 ? (*c - '0') * unit :
-			    *c > '0' && seconds + fraction == 0;
-	if (seconds < 0 || *c != '\0')
+	if (seconds < 0 || seconds > SECONDS_MAX || dot == text || (dot != NULL
+	    && (dot[1] == '\0' || strchr(dot + 1, '.') != NULL)))
 		fatal(2, "%s: not a number of seconds: '%s'", what, text);
-	return seconds * SECOND + fraction;
+	return (int64_t)(seconds * (double)SECOND + 0.999999);
 }
 
-/*
- * [host:]port with host a name, an IPv4 address, *, or [IPv6 address].  The
- * argument is taken apart in place.
- */
+/* [host:]port with host a name, an IPv4 address, *, or [IPv6 address].  The
+ * argument is taken apart in place. */
 static void
 parse_place(const char *what, char *text, struct place *place)
 {
 	char *colon = strrchr(text, ':'), *host = text;
-	const char *port = colon != NULL ? colon + 1 : text;
+	char *port = colon != NULL ? colon + 1 : text;
 	size_t length = colon != NULL ? (size_t)(colon - text) : 0;
-	int64_t number = parse_digits(&port, 65535);
+	long number = parse_number(&port, 65535);
 
 	if (number < 0 || *port != '\0')
 		fatal(2, "%s: not a port from 0 to 65535: '%s'", what, text);
@@ -1643,79 +1564,78 @@ parse_place(const char *what, char *text, struct place *place)
 
 /* A numeric address, or one with the number of bits that have to agree. */
 static void
-parse_net(const char *what, const char *text, int side)
+parse_net(const char *what, char *text, struct side *side)
 {
-	struct net *net = &conf.nets[side][conf.net_count[side]];
-	size_t length = strcspn(text, "/");
-	const char *bits = text + length + (text[length] == '/');
-	int64_t mapped = memchr(text, ':', length) != NULL ? 0 : 96;
-	int64_t number = text[length] != '/' ? 128 - mapped :
-	    parse_digits(&bits, 128 - mapped);
+	struct net *net = &side->nets[side->net_count];
+	char *slash = strchr(text, '/'), *bits = slash != NULL ? slash + 1 : "";
+	long most = strchr(text, ':') != NULL ? 128 : 32;
+	long number = slash != NULL ? parse_number(&bits, most) : most;
+	int valid;
 
-	if (conf.net_count[side] == NETS)
+	if (side->net_count++ == NETS)
 		fatal(2, "%s: more than %d networks: '%s'", what, NETS, text);
-	if (!address_bytes(text, length, net->bytes) || number < 0 ||
-	    *bits != '\0')
+	net->family = most == 128 ? AF_INET6 : AF_INET;
+	net->bits = (size_t)number;
+	if (slash != NULL)
+		*slash = '\0';
+	valid = inet_pton(net->family, text, net->bytes) == 1;
+	if (slash != NULL)
+		*slash = '/';
+	if (!valid || number < 0 || *bits != '\0')
 		fatal(2, "%s: not an address or network: '%s'", what, text);
-	net->bits = (size_t)(mapped + number);
-	conf.net_count[side]++;
 }
 
 /* Takes one option; what is wrong with it ends the program. */
 static void
 option_take(int option, const char *what, char *text)
 {
-	static const struct {
-		int option, value, *flag;
-	} flags[] = { { '4', AF_INET, &conf.family },
-	    { '6', AF_INET6, &conf.family }, { 'l', 1, &conf.lossless },
-	    { 'q', LOG_NOTICE, &conf.level }, { 's', 1, &conf.syslog },
-	    { 'v', LOG_DEBUG, &conf.level }, { 'x', 1, &conf.trace } };
-	static const struct {
-		int option, zero_is_never;
-		int64_t *value;
-	} times[] = { { 'e', 0, &conf.eof_hold }, { 'g', 0, &conf.grace },
-	    { 'H', 0, &conf.hold }, { 'i', 1, &conf.idle },
-	    { 'k', 0, &conf.keepalive }, { 'r', 0, &conf.silence },
-	    { 't', 1, &conf.period }, { 'w', 1, &conf.stall } };
-	const char *c = text;
-	int64_t size;
-	size_t i;
+	static const struct { int option, value, *flag; } flags[] = {
+	    { '4', AF_INET, &conf.family }, { '6', AF_INET6, &conf.family },
+	    { 'l', 1, &conf.lossless }, { 'q', LOG_NOTICE, &conf.level },
+	    { 's', 1, &conf.syslog }, { 'v', LOG_DEBUG, &conf.level },
+	    { 'x', 1, &conf.trace } }, *flag;
+	static const struct { int option; int64_t *time, zero; } times[] = {
+	    { 'e', &conf.eof_hold, 0 }, { 'g', &conf.grace, 0 },
+	    { 'H', &conf.hold, 0 }, { 'i', &conf.idle, NEVER },
+	    { 'k', &conf.keepalive, 0 }, { 'r', &conf.silence, 0 },
+	    { 't', &conf.period, NEVER }, { 'w', &conf.stall, NEVER } }, *time;
+	char *end = text;
+	long size;
 
-	for (i = 0; i < sizeof flags / sizeof flags[0]; i++)
-		if (flags[i].option == option)
-			*flags[i].flag = flags[i].value;
-	for (i = 0; i < sizeof times / sizeof times[0]; i++)
-		if (times[i].option == option) {
-			*times[i].value = parse_seconds(what, text);
-			if (*times[i].value == 0 && times[i].zero_is_never)
-				*times[i].value = NEVER;
-		}
+	for EACH(flag, flags)
+		if (flag->option == option)
+			*flag->flag = flag->value;
+	for EACH(time, times)
+		if (time->option == option &&
+		    (*time->time = parse_seconds(what, text)) == 0)
+			*time->time = time->zero;
 	if (option == 'A' || option == 'B')
-		parse_net(what, text, option == 'A' ? SIDE_A : SIDE_B);
+		parse_net(what, text, &sides[option == 'A' ? SIDE_A : SIDE_B]);
 	else if (option == 'b') {
-		size = parse_digits(&c, BUFFER_MAX);
-		if (size > 0 && (*c == 'k' || *c == 'm'))
-			size *= *c++ == 'k' ? 1024 : 1048576;
-		if (size < 1 || size > BUFFER_MAX || *c != '\0')
+		size = parse_number(&end, BUFFER_MAX);
+		if (size > 0 && (*end == 'k' || *end == 'm'))
+			size *= *end++ == 'k' ? 1024 : 1048576;
+		if (size < 1 || size > BUFFER_MAX || *end != '\0')
 			fatal(2, "%s: not a size from 1 to %d: '%s'", what,
 			    BUFFER_MAX, text);
 		conf.capacity = (size_t)size;
 	} else if (option == 'm') {
-		c = strchr(text, ':');
+		end = strchr(text, ':');
 		parse_place(what, text, &conf.places[METRICS]);
-		if (c == NULL)
+		if (end == NULL)
 			conf.places[METRICS].host = "localhost";
 	} else if (option == 'n') {
-		if (strlen(text) - 1 >= 64)
-			fatal(2, "%s: not 1 to 64 characters: '%s'", what,
+		for (; (unsigned char)*end >= ' ' && *end != 127 &&
+		    *end != '"' && *end != '\\'; end++)
+			continue;
+		if (*end != '\0' || end == text || end - text > NAME_SIZE)
+			fatal(2, "%s: not 1 to %d characters without quote, "
+			    "backslash or control: '%s'", what, NAME_SIZE,
 			    text);
-		text_clean(text);
 		conf.name = text;
-	} else if (option == 'h')
-		exit(fputs(usage_text, stdout) < 0 || fflush(stdout) != 0);
-	else if (option == 'V')
-		exit(puts("tcpbridge " VERSION) < 0 || fflush(stdout) != 0);
+	} else if (option == 'h' || option == 'V')
+		exit(fputs(option == 'h' ? usage_text : "tcpbridge " VERSION
+		    "\n", stdout) < 0 || fflush(stdout) != 0);
 	else if (option == '?' || option == ':')
 		fatal(2, "-%c: %s: '%c'", optopt, option == '?' ?
 		    "unknown option" : "option needs an argument", optopt);
@@ -1748,52 +1668,57 @@ options_read(int argc, char **argv)
 	}
 }
 
-/*
- * Opens a terminal behind 1 or 2 anew, non-blocking: of a terminal select()
- * says only that it takes something, which may be less than a line.  Whoever
- * shares the old descriptor is not touched.
- */
+/* Opens what is closed of 0-2, or a socket with that number would get the log
+ * into its stream; and a terminal behind 1 or 2 anew, non-blocking: of it
+ * select() says only that it takes something, which may be less than a line.
+ * Whoever shares the old descriptor is not touched. */
 static void
-terminals_open(void)
+descriptors_open(void)
 {
 	int fd, own;
 
-	for (fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++) {
-		const char *name = isatty(fd) ? ttyname(fd) : NULL;
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		int closed = fcntl(fd, F_GETFD) < 0;
+		const char *name = closed ? "/dev/null" : isatty(fd) &&
+		    fd > STDIN_FILENO ? ttyname(fd) : NULL;
 
-		if (name == NULL || (own = open(name, O_WRONLY | O_NOCTTY |
-		    O_NONBLOCK)) < 0)
-			continue;
-		dup2(own, fd);
-		close(own);
+		own = name == NULL ? fd : open(name, O_RDWR | O_NOCTTY |
+		    O_NONBLOCK);
+		if (closed && own != fd)
+			fatal(1, "%s: %s", name, strerror(errno));
+		if (own >= 0 && own != fd) {
+			dup2(own, fd);
+			close(own);
+		}
 	}
 }
 
 int
 main(int argc, char **argv)
 {
+	struct scrape *scrape;
+	struct side *s;
 	int i;
 
-	/* A socket numbered 0-2 would get the log into its stream. */
-	for (i = 0; i <= STDERR_FILENO; i++)
-		if (fcntl(i, F_GETFD) < 0 && open("/dev/null", O_RDWR) != i)
-			fatal(1, "/dev/null: %s", strerror(errno));
+	descriptors_open();
 	signal(SIGPIPE, SIG_IGN);
 	options_read(argc, argv);
 	if (conf.syslog)
 		openlog(conf.name[0] != '\0' ? conf.name : "tcpbridge",
 		    LOG_NDELAY, LOG_DAEMON);
-	terminals_open();
 	now = totals_last = clock_read();
 	start_time = time(NULL);
 	live = conf.period != NEVER && !conf.syslog && isatty(STDERR_FILENO);
-	for (i = 0; i < SIDES; i++) {
-		slots[i].fd = -1;
-		flows[i].ring.capacity = conf.capacity;
-		sides[i].left = now;
+	for EACH(s, sides) {
+		s->name = service_names[s - sides];
+		s->dir = s == sides ? "A->B" : "B->A";
+		s->other = &sides[s == sides];
+		s->ring.capacity = conf.capacity;
+		s->left = now;
+		s->fd = -1;
 	}
-	for (i = 0; i < SCRAPES; i++)
-		scrapes[i].fd = -1;
+	for EACH(scrape, scrapes)
+		scrape->fd = -1;
 	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);

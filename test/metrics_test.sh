@@ -104,7 +104,7 @@ faults()
 
 test_the_text_is_what_prometheus_reads()
 {
-	served -n 'pump "7" \ north'
+	served -n 'pump 7 = {north}'
 	get /metrics || return
 	assertNull "$(faults)" "$(faults)"
 	assertEquals 'ends in a newline' 1 "$(tail -c 1 "$work/body" | wc -l | tr -d ' ')"
@@ -151,11 +151,11 @@ test_every_label_is_there()
 
 test_version_and_name_are_told()
 {
-	served -n 'say "hi" \o/'
+	served -n 'pump 7 = {north}'
 	get /metrics || return
 	version=$($TCPBRIDGE -V)
 	cat >"$work/expected" <<-END
-	tcpbridge_build_info{version="${version#tcpbridge }",name="say \\"hi\\" \\\\o/"} 1
+	tcpbridge_build_info{version="${version#tcpbridge }",name="pump 7 = {north}"} 1
 	END
 	grep -q -x -F -f "$work/expected" "$work/body"
 	met=$?

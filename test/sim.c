@@ -214,6 +214,7 @@ int	 tcpbridge_main(int, char **);
 	X(r_idle, "reason: timeout idle") \
 	X(r_write, "reason: timeout write") \
 	X(r_keepalive, "reason: timeout keepalive") \
+	X(r_unacked, "reason: timeout keepalive, nothing acknowledged") \
 	X(r_replaced, "reason: replaced") \
 	X(r_replaced_linger, "reason: replaced during -e") \
 	X(r_shutdown, "reason: shutdown") \
@@ -551,6 +552,8 @@ struct tconn {
 	struct stamp took;		/* took a byte last, or none waited */
 	struct stamp acked;		/* its TCP acknowledged one last */
 	struct stamp seen;		/* program knew of either, or asked */
+	uint64_t known_acked;		/* as the program could see */
+	struct stamp owed;		/* when that grew, or nothing was due */
 	int64_t	 asked;			/* last answer to TIOCOUTQ */
 	int64_t	 t_asked;
 	int	 asked_often;		/* times in a row, too soon */
@@ -560,6 +563,7 @@ struct tconn {
 	uint64_t turn_read;		/* ... and how many bytes then */
 	bool	 kept;			/* took the slot */
 	bool	 leaving;		/* timed out, but not yet read out */
+	bool	 unheard;		/* ... for want of acknowledgements */
 	bool	 presumed;		/* treated like that within a turn */
 	const char *request;		/* of a metrics client */
 };
@@ -607,7 +611,7 @@ static struct config {
 	    write;			/* expire: NEVER for no limit */
 	bool	 lossless, v4, v6, metrics, fds_lowest, tty;
 	int	 bits[2];		/* of host that -A, -B demand to be 0 */
-	bool	 no_outq, zero_window_dies, slow_calls;
+	bool	 no_outq, gives_up_early, slow_calls;
 	uint64_t fault;			/* one in so many calls; 0: none */
 	uint64_t pause;
 	uint64_t turns;			/* then SIGTERM */
@@ -679,7 +683,8 @@ static uint64_t	 kept_count;
 static struct gone {
 	uint64_t session;
 	int	 side, told;
-	bool	 eof, lingered, idle, write, keepalive, replaced, shutdown;
+	bool	 eof, lingered, idle, write, keepalive, unheard, replaced,
+	    shutdown;
 	uint64_t received, sent, unacked;
 } graves[64];
 
@@ -925,7 +930,7 @@ static int64_t
 patience(const struct tconn *c)
 {
 	if (conn_unacked(c) > 0)
-		return c->user_timeout > 0 ? c->user_timeout * MS : 924 * SEC;
+		return C.gives_up_early ? 8 * SEC : 924 * SEC;
 	if (!c->keepalive || c->state == TC_CLOSED)
 		return NEVER;
 	return (int64_t)(c->keepidle + c->keepintvl * c->keepcnt) * SEC;
@@ -1028,10 +1033,6 @@ event_out(struct tconn *c)
 	arm_out(c, 1 + (int64_t)n * c->ns_per_kb / 1024);
 	if (conn_unacked(c) == 0 && (c->state == TC_CLOSED || c->shut))
 		control(c, CTL_CLIENT_EOF, 0, W.now + c->latency);
-	if (conn_unacked(c) > 0 && c->t_out == NEVER &&
-	    C.zero_window_dies && c->user_timeout > 0)
-		control(c, CTL_ERROR, ETIMEDOUT,
-		    W.now + c->user_timeout * MS);
 }
 
 static void
@@ -1576,8 +1577,6 @@ net_allows(const struct tconn *c)
 static void
 check_options(const struct tconn *c)
 {
-	int64_t total = 2 * C.keepalive;
-
 	if (!c->nonblock || !c->cloexec)
 		violate("a socket without O_NONBLOCK or FD_CLOEXEC is kept");
 	if (c->side == METRICS)
@@ -1592,9 +1591,8 @@ check_options(const struct tconn *c)
 	    c->keepcnt != 3))
 		violate("keepalive after %d s, %d times, every %d s",
 		    c->keepidle, c->keepcnt, c->keepintvl);
-	if (C.keepalive == 0 || C.write == 0)
-		total = 0;
-	if (c->user_timeout != total / MS)
+	/* Linux would end peers that read slowly (measured). */
+	if (c->user_timeout != 0)
 		violate("TCP_USER_TIMEOUT is %d ms", c->user_timeout);
 }
 
@@ -1650,7 +1648,10 @@ facts(const struct tconn *c)
 	g.write = c->leaving || (C.write > 0 && M[!c->side].ring.bytes > 0 &&
 	    passed(c->took, C.write) != 0 &&
 	    (C.no_outq || passed(later(c->took, c->acked), C.write) != 0));
-	g.keepalive = c->told == ETIMEDOUT;
+	g.unheard = c->unheard || (C.keepalive > 0 && C.write > 0 &&
+	    c->known_acked < c->out_sent &&
+	    passed(c->owed, 2 * C.keepalive) != 0);
+	g.keepalive = c->told == ETIMEDOUT || g.unheard;
 	g.replaced = m->newcomer != NULL && (C.silent == 0 || going(c) ||
 	    half_closed(c) || passed(c->heard, C.silent) != 0);
 	g.shutdown = W.stops > 0;
@@ -1666,7 +1667,7 @@ presume_leaving(int s)
 {
 	struct gone g = facts(M[s].cur);
 
-	if (g.eof || g.idle || g.write)
+	if (g.eof || g.idle || g.write || g.unheard)
 		M[s].cur->presumed = true;
 	return M[s].cur->presumed;
 }
@@ -1702,15 +1703,15 @@ settle_read(void)
 {
 	int s = P.conn->side;
 	struct side_model *m = &M[s];
-	uint64_t dropped = flows[s].dropped - m->dropped;
+	uint64_t dropped = sides[s].dropped - m->dropped;
 	uint64_t stored;
 
 	m->received += P.len;
 	totals->bytes += P.len;
-	if (flows[s].received != m->received)
+	if (sides[s].received != m->received)
 		violate("read %zu bytes, but received is %" PRIu64 ", not "
-		    "%" PRIu64, P.len, flows[s].received, m->received);
-	if (dropped == m->ring.bytes + P.len && flows[s].ring.used == 0 &&
+		    "%" PRIu64, P.len, sides[s].received, m->received);
+	if (dropped == m->ring.bytes + P.len && sides[s].ring.used == 0 &&
 	    is_expired(!s) != 0) {
 		/* -H ended in the same turn. */
 		runq_clear(&m->ring);
@@ -1765,7 +1766,7 @@ settle(void)
 		settle_read();
 	for (s = 0; s < 2; s++) {
 		const struct side_model *m = &M[s];
-		const struct flow *f = &flows[s];
+		const struct side *f = &sides[s];
 
 		if (f->dropped != m->dropped)
 			settle_expired(s, f->dropped - m->dropped);
@@ -1851,11 +1852,12 @@ check_leaving(struct tconn *c)
 	struct gone g = facts(c);
 	struct side_model *m = &M[c->side];
 
-	if (!g.eof && g.told == 0 && !g.idle && !g.write && !g.replaced &&
-	    !g.shutdown)
+	if (!g.eof && g.told == 0 && !g.idle && !g.write && !g.unheard &&
+	    !g.replaced && !g.shutdown)
 		violate("%s#%" PRIu64 " is closed for no reason",
 		    side_text(c->side), c->name);
-	if (W.stops == 1 && !g.eof && g.told == 0 && !g.idle && !g.write) {
+	if (W.stops == 1 && !g.eof && g.told == 0 && !g.idle && !g.write &&
+	    !g.unheard) {
 		if (W.now < W.t_stop + STOP_SPAN - TOLERANCE)
 			violate("%s#%" PRIu64 " is closed before the time is "
 			    "up", side_text(c->side), c->name);
@@ -1906,6 +1908,8 @@ side_due(int s)
 		due = due_by(c->eof, C.eof_keep);
 	else if (C.idle > 0 && M[s].watched)
 		due = due_by(c->heard, C.idle);
+	if (C.keepalive > 0 && C.write > 0 && c->known_acked < c->out_sent)
+		due = sooner(due, due_by(c->owed, 2 * C.keepalive));
 	if (M[!s].ring.bytes == 0)
 		return due;
 	if (C.write > 0)
@@ -1944,8 +1948,9 @@ next_due(void)
 			due = sooner(due, W.live[i]->t_accept + SCRAPE_SPAN);
 	if (W.stops > 0)
 		due = sooner(due, W.t_stop + STOP_SPAN);
-	/* What a drop line left untold is told a second after it. */
-	if (flows[0].unsaid > 0 || flows[1].unsaid > 0)
+	/* What a line of drops or refusals left untold comes a second later. */
+	if (sides[0].unsaid > 0 || sides[1].unsaid > 0 ||
+	    sides[0].refused_unsaid > 0 || sides[1].refused_unsaid > 0)
 		W.may_wait = true;
 	return due;
 }
@@ -2035,18 +2040,20 @@ check_side_sets(int s, const fd_set *r, const fd_set *w)
 }
 
 /*
- * A client that took nothing for -w is not sent to any more, and may yet have
+ * A client whose time is up is not sent to any more, and may yet have
  * to wait for room for what it sent itself.
  */
 static void
-find_leaving(int s, const fd_set *w)
+find_leaving(int s, const fd_set *r, const fd_set *w)
 {
 	struct tconn *c = M[s].cur;
 
-	if (c != NULL && c->told == 0 && !c->shut && M[!s].ring.bytes > 0 &&
-	    !FD_ISSET(c->fd, w) && facts(c).write && space(s) == 0 &&
-	    may_drop(s) != 1)
+	if (c != NULL && c->told == 0 && !c->shut && !FD_ISSET(c->fd, r) &&
+	    !FD_ISSET(c->fd, w) && space(s) == 0 && may_drop(s) != 1 &&
+	    ((M[!s].ring.bytes > 0 && facts(c).write) || facts(c).unheard)) {
+		c->unheard = facts(c).unheard;
 		c->leaving = true;
+	}
 }
 
 /* The sets hold what they should, and nothing else. */
@@ -2057,8 +2064,8 @@ check_sets(int nfds, const fd_set *r, const fd_set *w, const fd_set *e)
 
 	if (e != NULL && set_count(e) > 0)
 		violate("exceptional conditions are waited for");
-	find_leaving(0, w);
-	find_leaving(1, w);
+	find_leaving(0, r, w);
+	find_leaving(1, r, w);
 	for (i = 0; i < W.ndoors; i++)
 		check_member(r, W.doors[i].fd, should_accept(&W.doors[i]),
 		    "accept", side_text(W.doors[i].side));
@@ -2117,9 +2124,9 @@ check_counters(void)
 	int s;
 
 	for (s = 0; s < 2; s++)
-		if (flows[s].unacked != M[s].unacked)
+		if (sides[s].unacked != M[s].unacked)
 			violate("unacked of %s is %" PRIu64 ", not %" PRIu64,
-			    side_text(s), flows[s].unacked, M[s].unacked);
+			    side_text(s), sides[s].unacked, M[s].unacked);
 }
 
 /* ---- The log, as an oracle of its own --------------------------------- */
@@ -2229,7 +2236,10 @@ log_reason(const char *line, const struct gone *g)
 		COUNT(r_write);
 		return g->write;
 	}
-	COUNT(r_keepalive);
+	if (g->told == ETIMEDOUT)
+		COUNT(r_keepalive);
+	else
+		COUNT(r_unacked);
 	return strcmp(cause, "keepalive") == 0 && g->keepalive;
 }
 
@@ -2256,9 +2266,9 @@ log_drop(const char *line, int s)
 	static uint64_t told[2];
 	uint64_t bytes = strtoull(log_value(line, "bytes"), NULL, 10);
 
-	log_number(line, "total", flows[s].dropped);
+	log_number(line, "total", sides[s].dropped);
 	told[s] += bytes;
-	if (W.log_faults == 0 && told[s] != flows[s].dropped)
+	if (W.log_faults == 0 && told[s] != sides[s].dropped)
 		violate("drop lines told %" PRIu64 " bytes so far: %s",
 		    told[s], line);
 }
@@ -2266,10 +2276,12 @@ log_drop(const char *line, int s)
 static void
 log_stats(const char *line, int s)
 {
-	const struct flow *f = &flows[s];
+	const struct side *f = &sides[s];
 
 	COUNT(l_stats);
 	if (log_is(line, "dir", "")) {
+		settle();
+		resolve_newcomers();	/* the connect line may be lost */
 		log_number(line, "connected", connected(s));
 		return;
 	}
@@ -2300,7 +2312,7 @@ log_time(const char *line)
 }
 
 static void
-check_log(const char *line)
+check_log(const char *line, bool last)
 {
 	const char *event = log_value(line, "event");
 	const char *dir = log_value(line, "dir");
@@ -2320,7 +2332,7 @@ check_log(const char *line)
 			log_number(line, "lines", W.log_skipped);
 		W.log_skipped = 0;
 	}
-	if (roll(&world_dice, 32) == 0)
+	if (last && roll(&world_dice, 32) == 0)
 		log_time(line);
 }
 
@@ -2669,6 +2681,19 @@ sim_getsockopt(int fd, int level, int name, void *p, socklen_t *len)
 	return fail(ENOPROTOOPT);
 }
 
+/* The program has been told how much is unacknowledged. */
+static void
+note_acked(struct tconn *c, uint64_t unacked)
+{
+	uint64_t acked = c->out_sent - least(unacked, c->out_sent);
+
+	if (acked <= c->known_acked)
+		return;
+	c->known_acked = acked;
+	c->seen = c->owed = stamp_now();
+	W.progress = true;
+}
+
 int
 sim_ioctl(int fd, unsigned long request, ...)
 {
@@ -2682,10 +2707,7 @@ sim_ioctl(int fd, unsigned long request, ...)
 	c = conn_of(fd, "ioctl");
 	if (C.no_outq) {
 		COUNT(f_no_outq);
-		if (c->asked > 0) {
-			c->seen = stamp_now();
-			c->asked = 0;
-		}
+		note_acked(c, 0);
 		return fail(EINVAL);
 	}
 	va_start(ap, request);
@@ -2695,10 +2717,7 @@ sim_ioctl(int fd, unsigned long request, ...)
 	/* Linux counts an unacknowledged FIN as a byte. */
 	if (c->shut && (*p > 0 || W.now < c->t_fin_acked))
 		++*p;
-	if (*p < c->asked) {
-		c->seen = stamp_now();
-		W.progress = true;
-	}
+	note_acked(c, (uint64_t)*p);
 	if (*p == c->asked && W.now - c->t_asked < MS / 2)
 		c->asked_often++;
 	else
@@ -2877,9 +2896,9 @@ read_done(struct tconn *c, unsigned char *buf, size_t n)
 	c->turn_read += n;
 	c->heard = stamp_now();
 	m = &M[c->side];
-	if (m->ring.bytes > 0 && flows[c->side].ring.start +
-	    flows[c->side].ring.used < C.capacity && flows[c->side].ring.start
-	    + flows[c->side].ring.used + n > C.capacity)
+	if (m->ring.bytes > 0 && sides[c->side].ring.start +
+	    sides[c->side].ring.used < C.capacity && sides[c->side].ring.start
+	    + sides[c->side].ring.used + n > C.capacity)
 		COUNT(b_wrap);
 	P.conn = c;
 	P.len = n;
@@ -2988,6 +3007,8 @@ sent_done(struct tconn *c, size_t n)
 	}
 	m->sent += n;
 	c->took = c->seen = stamp_now();
+	if (c->known_acked == c->out_sent)
+		c->owed = stamp_now();
 	c->asked = INT64_MAX;
 }
 
@@ -3154,9 +3175,8 @@ sim_select(int nfds, fd_set *r, fd_set *w, fd_set *e, struct timeval *tv)
 ssize_t
 sim_write(int fd, const void *buf, size_t len)
 {
-	char line[1200];
-	const char *p = line;
-	size_t n = len < sizeof line - 1 ? len : sizeof line - 1;
+	char text[2400], *p = text, *end;
+	size_t n = len < sizeof text - 1 ? len : sizeof text - 1;
 
 	enter();
 	if (fd == STDOUT_FILENO) {
@@ -3176,17 +3196,23 @@ sim_write(int fd, const void *buf, size_t len)
 		W.log_faults++;
 		return fail(one_in(&world_dice, 2) ? EPIPE : ENOSPC);
 	}
-	memcpy(line, buf, n);
-	line[n] = '\0';
+	memcpy(text, buf, n);
+	text[n] = '\0';
 	if (strncmp(p, "\r\033[K", 4) == 0)
 		p += 4;
-	NOTE("log: %.*s", (int)strcspn(p, "\n"), p);
-	if (strncmp(p, "time=", 5) == 0) {
-		if (line[n - 1] != '\n')
+	if (strncmp(p, "time=", 5) != 0) {
+		if (!C.tty)
+			violate("not a log line: %s", p);
+		return (ssize_t)len;
+	}
+	for (; *p != '\0'; p = end + 1) {	/* log_lost, and the next */
+		end = strchr(p, '\n');
+		if (end == NULL)
 			violate("a log line without its end: %s", p);
-		check_log(p);
-	} else if (!C.tty)
-		violate("not a log line: %s", p);
+		*end = '\0';
+		NOTE("log: %s", p);
+		check_log(p, end[1] == '\0');
+	}
 	return (ssize_t)len;
 }
 
@@ -3456,8 +3482,8 @@ option_time(struct chance *d, const char *name, int64_t period, unsigned zero)
 static void
 config_times(struct chance *d, int64_t period)
 {
-	C.grace = SEC / 10;
-	C.write = 10 * SEC;
+	C.grace = 3 * SEC;
+	C.write = 60 * SEC;
 	C.keepalive = 30 * SEC;
 	C.expire = NEVER;
 	C.lossless = one_in(d, 4);
@@ -3590,7 +3616,7 @@ config_make(uint64_t seed)
 	W.prober.period = period * 50;
 	W.prober.t_act = C.metrics ? 1 : NEVER;
 	C.no_outq = one_in(&d, 8);
-	C.zero_window_dies = one_in(&d, 3);
+	C.gives_up_early = one_in(&d, 3);
 	C.slow_calls = !one_in(&d, 3);
 	C.fds_lowest = one_in(&d, 4);
 	C.fault = one_in(&d, 3) ? 0 : (uint64_t)roll_log(&d, 30, 20000);
@@ -3725,8 +3751,8 @@ field(double years, uint64_t seed)
 	C.field = C.v4 = true;
 	C.capacity = BUFFER_MAX;
 	C.expire = NEVER;
-	C.grace = SEC / 10;
-	C.write = 10 * SEC;
+	C.grace = 3 * SEC;
+	C.write = 60 * SEC;
 	C.keepalive = 30 * SEC;
 	C.turns = UINT64_MAX;
 	C.wall = INT64_C(1769860800) * SEC;
