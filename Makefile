@@ -13,7 +13,7 @@ ROUNDS = 5
 
 SCRIPTS = test/run test/deps test/soak test/mutants test/prove test/torture \
 	test/machines test/coverage test/memcheck test/reconnects \
-	test/examples test/bench
+	test/examples test/incidents test/bench
 
 # What the project asks of its own code, whatever CFLAGS are.
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wconversion \
@@ -125,9 +125,13 @@ memcheck:
 examples: tcpbridge
 	@sh test/examples
 
+# Make incidents happen, and ask the log alone what they were.
+incidents: tcpbridge
+	@sh test/incidents
+
 # Measure against what else could do the job: make bench ROUNDS=n PLOT=file.
 bench: tcpbridge
 	@ROUNDS=$(ROUNDS) sh test/bench
 
 .PHONY: all static install uninstall clean deps test soak lint sim mutants \
-	prove torture machines coverage memcheck examples bench
+	prove torture machines coverage memcheck examples incidents bench
