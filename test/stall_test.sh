@@ -24,7 +24,7 @@ test_write_a_side_that_takes_nothing_is_not_closed_before()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -w 5
+		bridge_start -g 0 -w 5
 		client_open "$side" && client_open "$other" || return
 		client_freeze "$side"
 		head -c 30000000 /dev/zero >"$work/$other.fifo" &
@@ -71,7 +71,7 @@ test_nobody_is_closed_for_time_that_the_bridge_did_not_run()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -i 3 -w 3
+		bridge_start -g 0 -i 3 -w 3
 		client_open "$side" && client_open "$other" || return
 		client_freeze "$side"
 		client_pour "$other" 8000000
