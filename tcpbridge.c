@@ -157,7 +157,7 @@ static struct side {
 	int64_t progress;	/* when it last took a byte, or none waited */
 	int64_t sampled;	/* when acked was asked for */
 	uint64_t acked;		/* what of all sent it acknowledged */
-	int64_t acked_time;	/* when that grew, or nothing was owed */
+	int64_t acked_time;	/* when that grew, it sent, or owed nothing */
 	char peer[ADDRESS_SIZE];
 } sides[SIDES];
 
@@ -773,7 +773,7 @@ side_receive(struct side *side)
 	if (n <= 0 || side->shut)	/* a stop takes no more */
 		return 0;
 	size = (size_t)n;
-	side->heard = now;
+	side->heard = side->acked_time = now;
 	side->received += size;
 	if (conf.trace)
 		trace_bytes(side, into, size);
@@ -1168,9 +1168,9 @@ side_patience(const struct side *side)
 	    conf.grace < conf.stall ? conf.grace : conf.stall;
 }
 
-/* How long a client may acknowledge nothing of what it was sent: twice -k, for
- * keepalive is not sent while data is unacknowledged (tcp(7)).  A live client
- * that takes nothing is the same to see, so not where -w says never. */
+/* How long a client that sends nothing may acknowledge nothing, either: twice
+ * -k, for keepalive is not sent while data is unacknowledged (tcp(7)).  A live
+ * client that takes nothing looks the same, so not where -w says never. */
 static int64_t
 side_ack_limit(const struct side *side)
 {

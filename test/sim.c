@@ -553,7 +553,7 @@ struct tconn {
 	struct stamp acked;		/* its TCP acknowledged one last */
 	struct stamp seen;		/* program knew of either, or asked */
 	uint64_t known_acked;		/* as the program could see */
-	struct stamp owed;		/* when that grew, or nothing was due */
+	struct stamp owed;		/* when that grew, or it sent */
 	int64_t	 asked;			/* last answer to TIOCOUTQ */
 	int64_t	 t_asked;
 	int	 asked_often;		/* times in a row, too soon */
@@ -2894,7 +2894,7 @@ read_done(struct tconn *c, unsigned char *buf, size_t n)
 		c->turn_read = 0;
 	c->turn_of_read = W.turn;
 	c->turn_read += n;
-	c->heard = stamp_now();
+	c->heard = c->owed = stamp_now();
 	m = &M[c->side];
 	if (m->ring.bytes > 0 && sides[c->side].ring.start +
 	    sides[c->side].ring.used < C.capacity && sides[c->side].ring.start
