@@ -26,7 +26,7 @@ END {
 		between = substr(code, 1, RSTART - 1)
 		code = substr(code, RSTART + RLENGTH)
 		over = sub(/\)[ \t\n]*;.*/, "", between)
-		if (event != "" && between ~ /service_names/)
+		if (event != "" && between ~ /service_names|->name/)
 			said = said " side=A"
 		if (over && event != "") {
 			print event, said >calls
@@ -46,6 +46,13 @@ END {
 		naming = 0
 	}
 }' "$source"
+
+# What does not come in a log_event() call: the line before one that was lost,
+# and what is told of a disconnect where it is found.
+sed -n -e 's/^event=\([a-z_][a-z_]*\) /\1 /p' -e 's/^ cause=/disconnect&/p' \
+    -e 's/^ error=/disconnect&/p' "$work/strings.txt" >>"$work/calls.txt"
+sed -n 's/^ cause=//p' "$work/strings.txt" >"$work/causes.txt"
+cat "$work/causes.txt" >>"$work/strings.txt"
 
 # keys: prints the keys in what it reads, one a line.
 keys()
