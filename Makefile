@@ -1,5 +1,8 @@
 .POSIX:
 
+# One after the other, whatever -j says: make -j deps test installs first.
+.NOTPARALLEL:
+
 # What the user may set: make CC=clang CFLAGS='-O3 -g' PREFIX=/usr
 CC = cc
 CFLAGS = -O2
@@ -13,7 +16,7 @@ ROUNDS = 5
 
 SCRIPTS = test/run test/deps test/soak test/mutants test/prove test/torture \
 	test/machines test/coverage test/memcheck test/reconnects \
-	test/examples test/incidents test/bench
+	test/examples test/incidents test/bench test/newcomer
 
 # What the project asks of its own code, whatever CFLAGS are.
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wconversion \
@@ -129,9 +132,14 @@ examples: tcpbridge
 incidents: tcpbridge
 	@sh test/incidents
 
+# Build, run and test it in a fresh Debian, as root and as a user.
+newcomer:
+	@sh test/newcomer
+
 # Measure against what else could do the job: make bench ROUNDS=n PLOT=file.
 bench: tcpbridge
 	@ROUNDS=$(ROUNDS) sh test/bench
 
 .PHONY: all static install uninstall clean deps test soak lint sim mutants \
-	prove torture machines coverage memcheck examples incidents bench
+	prove torture machines coverage memcheck examples incidents newcomer \
+	bench
