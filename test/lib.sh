@@ -58,6 +58,16 @@ else
 	nap=1
 fi
 
+# Suites run side by side, and a port that one has given up is soon another's;
+# who still dialled it would be a stranger there.  So where all of 127.0.0.0/8
+# is this machine, as on Linux, each has an address of its own, made of its
+# process number.  Its clients come from 127.0.0.1 all the same.
+host=127.$((128 + $$ / 65536 % 64)).$(($$ / 256 % 256)).$(($$ % 256))
+socat -u OPEN:/dev/null "UDP:127.0.0.1:9,bind=$host" 2>/dev/null ||
+    host=127.0.0.1
+PEER_HOST=$host
+export PEER_HOST
+
 # ---- waiting ----
 
 # wait_until SECS COMMAND...: repeats COMMAND until it succeeds, or fails at
@@ -165,12 +175,17 @@ port_B=
 
 # bridge_start [OPTIONS] [-- HOST:PORT HOST:PORT]: ends what runs, starts a
 # bridge with $log as standard error and $work/out as standard output, on
-# free ports of 127.0.0.1 if no operands are given; sets $bridge_pid,
-# $port_A and $port_B when the log says that it is ready.
+# free ports of $host if no operands are given; sets $bridge_pid, $port_A and
+# $port_B when the log says that it is ready.
 # shellcheck disable=SC2120 # the suites give arguments
 bridge_start()
 {
 	bridge_launch "$@"
+	bridge_is_ready
+}
+
+bridge_is_ready()
+{
 	wait_until 10 grep -q 'event=ready' "$log"
 	if ! assertTrue 'the bridge is not ready' $?; then
 		return 1
@@ -186,7 +201,7 @@ bridge_launch()
 	bridge_stop
 	case " $* " in
 	*' -- '*) ;;
-	*) set -- "$@" -- 127.0.0.1:0 127.0.0.1:0 ;;
+	*) set -- "$@" -- "$host:0" "$host:0" ;;
 	esac
 	: >"$log"
 	(
@@ -205,12 +220,45 @@ port_logged()
 	    head -n 1
 }
 
-# free_ports: sets $port_A and $port_B to ports that were free just now, for
-# a bridge whose log can't be read.
+# bridge_start_at PORT HOST: like bridge_start, at the first free ports of the
+# host from this one on.  They stay its own also while no bridge has them, if
+# the kernel, asked for any port, gives higher ones.  PORT is one number for
+# $host and another one for all addresses, since the latter include the former.
+bridge_start_at()
+{
+	if [ "$(kernels_port)" -lt $(($1 + 200)) ]; then
+		bridge_start -- "$2:0" "$2:0"
+		return
+	fi
+	at=$1
+	bridge_launch -- "$2:$at" "$2:$((at + 1))"
+	while bridge_is_late && [ "$at" -lt $(($1 + 198)) ]; do
+		bridge_kill
+		at=$((at + 2))
+		bridge_launch -- "$2:$at" "$2:$((at + 1))"
+	done
+	bridge_is_ready
+}
+
+# bridge_is_late: tells whether somebody else has its ports.
+bridge_is_late()
+{
+	wait_until 10 grep -q -e 'event=ready' -e 'in use' "$log"
+	grep -q 'in use' "$log"
+}
+
+# kernels_port: prints the lowest port that it gives unasked, or 0.
+kernels_port()
+{
+	awk '{ print $1 }' /proc/sys/net/ipv4/ip_local_port_range \
+	    2>/dev/null || echo 0
+}
+
+# free_ports: sets $port_A and $port_B to ports of $host for a bridge whose
+# log can't be read, or for one that starts there again.
 free_ports()
 {
-	# shellcheck disable=SC2119
-	bridge_start && bridge_stop
+	bridge_start_at 20000 "$host" && bridge_stop
 }
 
 # bridge_stop: ends the bridge with SIGTERM; asserts status 0, what
@@ -496,7 +544,7 @@ client_waits()
 
 client_pending()
 {
-	ss -tnH "sport = :$(port "$1")" |
+	ss -tnH src "$host:$(port "$1")" |
 	    awk -v count="$2" '$2 == count { found = 1 } END { exit !found }'
 }
 
@@ -715,7 +763,7 @@ setUp()
 	bridge_under=
 	bridge_busy=
 	client_with=socat
-	client_host=127.0.0.1
+	client_host=$host
 	client_wait=0.5
 	test_skipped=
 	: >"$log"

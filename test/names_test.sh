@@ -101,7 +101,7 @@ with_syslog()
 syslog_start()
 {
 	free_ports
-	bridge_launch -s "$@" -- "127.0.0.1:$port_A" "127.0.0.1:$port_B"
+	bridge_launch -s "$@" -- "$host:$port_A" "$host:$port_B"
 	wait_syslog "$info>.*event=ready state=IDLE pid=$bridge_pid "
 }
 
@@ -186,8 +186,8 @@ test_syslog_under_quiet_gets_warnings_only()
 quiet_is_quiet()
 {
 	free_ports
-	bridge_launch -qs -b 4 -- "127.0.0.1:$port_A" "127.0.0.1:$port_B"
-	wait_until 10 socat -u OPEN:/dev/null "TCP:127.0.0.1:$port_B"
+	bridge_launch -qs -b 4 -- "$host:$port_A" "$host:$port_B"
+	wait_until 10 socat -u OPEN:/dev/null "TCP:$host:$port_B"
 	client_dial A
 	client_say A 'too long'
 	wait_syslog "$warning>.* event=drop"

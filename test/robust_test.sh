@@ -12,9 +12,9 @@ blind_start()
 	bridge_before=
 	free_ports
 	bridge_before=$blind_before
-	bridge_launch -- "127.0.0.1:$port_A" "127.0.0.1:$port_B"
+	bridge_launch -- "$host:$port_A" "$host:$port_B"
 	for s in A B; do
-		wait_until 10 socat -u OPEN:/dev/null "TCP:127.0.0.1:$(port $s)"
+		wait_until 10 socat -u OPEN:/dev/null "TCP:$host:$(port $s)"
 		assertTrue "nobody answers at side $s" $? || return
 	done
 }

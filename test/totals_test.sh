@@ -349,7 +349,7 @@ tmux_start()
 	client_tmux=$(tmux_do display-message -p '#{pid}')
 	clients="$clients tmux"
 	shift
-	tmux_do send-keys "$TCPBRIDGE $* 127.0.0.1:$port_A 127.0.0.1:$port_B" Enter
+	tmux_do send-keys "$TCPBRIDGE $* $host:$port_A $host:$port_B" Enter
 	wait_screen 'event=ready'
 }
 
