@@ -453,7 +453,8 @@ log_check()
 # ---- clients ----
 
 # Each has a name: its side, unless given.  What it says goes through a FIFO
-# that a second process holds open; what it hears is in $work/NAME.got.
+# that a second process holds open, from before it is there; what it hears is
+# in $work/NAME.got.
 clients=
 client_with=socat
 
@@ -475,7 +476,7 @@ client_dial()
 	rm -f "$client_fifo" "$work/${2:-$1}.got"
 	mkfifo "$client_fifo"
 	: >"$work/${2:-$1}.got"
-	sleep 1000 <>"$client_fifo" >/dev/null &
+	{ sleep 1000 <&3 >/dev/null & } 3<>"$client_fifo"
 	eval "holder_${2:-$1}=$!"
 	client_run "$(port "$1")" "${3:-}" \
 	    <"$client_fifo" >"$work/${2:-$1}.got" 2>"$work/${2:-$1}.err" &
@@ -650,6 +651,23 @@ end_process()
 	kill -KILL "$1" 2>/dev/null
 	wait "$1" 2>/dev/null
 	return 0
+}
+
+# terminal_make FILE: makes a terminal, $work/tty; what is written to it comes
+# to the file as it is.  Sets $terminal to the process that does this.
+terminal_make()
+{
+	rm -f "$work/tty"
+	socat -u "PTY,link=$work/tty,raw,echo=0" - >>"$1" 2>/dev/null &
+	# shellcheck disable=SC2034 # for the suites
+	terminal=$!
+	wait_until 5 terminal_is_raw
+}
+
+# It is there a moment before it leaves the ends of lines alone.
+terminal_is_raw()
+{
+	stty -a <"$work/tty" | grep -q -e '-opost'
 }
 
 # ---- bytes ----

@@ -188,9 +188,8 @@ test_a_stopped_terminal_does_not_stall_it()
 {
 	need_peer && need_linux || return 0
 	face A
-	socat -u "PTY,link=$work/tty,raw,wait-slave" - >>"$log" 2>/dev/null &
-	reader=$!
-	wait_until 5 test -e "$work/tty"
+	terminal_make "$log"
+	reader=$terminal
 	bridge_before="exec 2>'$work/tty'"
 	bridge_start -n "$(printf '%064d' 0)" || return
 	unread_log

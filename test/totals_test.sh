@@ -85,14 +85,12 @@ terminal_open()
 {
 	clients_end
 	bridge_stop
-	rm -f "$work/tty" "$work/wire"
+	rm -f "$work/wire"
 	mkfifo "$work/wire"
 	: >"$log"
 	: >"$work/screen"
 	tee -a "$work/screen" <"$work/wire" | terminal_log &
-	socat -u "PTY,link=$work/tty,raw,echo=0" - >"$work/wire" 2>/dev/null &
-	terminal=$!
-	wait_until 5 test -e "$work/tty"
+	terminal_make "$work/wire"
 	terminal_width "$1"
 	bridge_before="exec 2>'$work/tty'"
 }
