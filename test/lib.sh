@@ -126,15 +126,53 @@ refute_log()
 	assertEquals "lines '$1' in the log" 0 "$(log_count "$1")"
 }
 
-# is_alive PID: tells whether it runs; a stopped process does.
+# ---- processes ----
+
+# Numbers of processes are used again, on a busy machine within a minute; so
+# that nobody else is taken for a child that has ended, or is killed in its
+# place, a number means a child of this shell and nothing else.
+
+# is_alive PID: tells whether that child runs; a stopped one does.
 is_alive()
 {
-	kill -0 "$1" 2>/dev/null
+	if [ -r /proc/self/status ]; then
+		is_child "$1"
+	else
+		kill -0 "$1" 2>/dev/null
+	fi
+}
+
+# is_child PID: reads Linux's /proc, and starts no process, for in that time
+# the child could end and its number be free.
+is_child()
+{
+	while read -r child_key child_value; do
+		case $child_key in
+		PPid:)	[ "$child_value" -eq $$ ]
+			return ;;
+		esac
+	done 2>/dev/null <"/proc/$1/status"
+	return 1
 }
 
 is_dead()
 {
 	! is_alive "$1"
+}
+
+# tell SIGNAL PID: sends it to that child, if it lives.
+tell()
+{
+	is_alive "$2" && kill "-$1" "$2" 2>/dev/null
+}
+
+# end_process PID: kills it, stopped or not, and waits for it.
+end_process()
+{
+	[ -n "$1" ] || return 0
+	tell KILL "$1"
+	wait "$1" 2>/dev/null
+	return 0
 }
 
 # ---- sides ----
@@ -169,6 +207,8 @@ port()
 #	bridge_before	shell code run in the new process: 'ulimit -n 6'
 #	bridge_under	command words before $TCPBRIDGE: "$PEER plain"
 #	bridge_busy	not empty: it may use as much CPU as it likes
+# And what it leaves behind besides bridge and clients:
+#	undo		shell code run at its end: 'net_close'
 bridge_pid=
 port_A=
 port_B=
@@ -266,9 +306,9 @@ free_ports()
 bridge_stop()
 {
 	[ -n "$bridge_pid" ] || return 0
-	kill -CONT "$bridge_pid" 2>/dev/null
+	tell CONT "$bridge_pid"
 	bridge_check_cpu
-	kill -TERM "$bridge_pid" 2>/dev/null
+	tell TERM "$bridge_pid"
 	bridge_ends 0 && log_check
 }
 
@@ -278,7 +318,7 @@ bridge_ends()
 {
 	wait_until 5 is_dead "$bridge_pid"
 	if ! assertTrue 'the bridge does not end' $?; then
-		kill -KILL "$bridge_pid" 2>/dev/null
+		tell KILL "$bridge_pid"
 	fi
 	wait "$bridge_pid" 2>/dev/null
 	bridge_status=$?
@@ -296,14 +336,14 @@ bridge_kill()
 # bridge_freeze, bridge_thaw: stops it, and lets it go on.
 bridge_freeze()
 {
-	kill -STOP "$bridge_pid"
+	tell STOP "$bridge_pid"
 	[ ! -r "/proc/$bridge_pid/status" ] ||
 	    wait_until 5 grep -q 'State:.T' "/proc/$bridge_pid/status"
 }
 
 bridge_thaw()
 {
-	kill -CONT "$bridge_pid"
+	tell CONT "$bridge_pid"
 }
 
 # bridge_run ARGUMENTS: runs the command to its end, which must come in 10
@@ -389,7 +429,7 @@ totals_come()
 {
 	(
 		totals_lines=$(log_count 'event=stats')
-		kill -USR1 "$bridge_pid" &&
+		tell USR1 "$bridge_pid" &&
 		    wait_until 5 log_has $((totals_lines + 4)) 'event=stats'
 	)
 }
@@ -595,12 +635,12 @@ client_reset()
 # client_freeze NAME, client_thaw NAME: it reads no more, and reads again.
 client_freeze()
 {
-	kill -STOP "$(client_pid "$1")"
+	tell STOP "$(client_pid "$1")"
 }
 
 client_thaw()
 {
-	kill -CONT "$(client_pid "$1")"
+	tell CONT "$(client_pid "$1")"
 }
 
 # client_ends NAME [SECS]: asserts that its connection is ended for it.
@@ -642,15 +682,6 @@ clients_end()
 		client_kill "$client"
 	done
 	clients=
-}
-
-# end_process PID: kills it, stopped or not, and waits for it.
-end_process()
-{
-	[ -n "$1" ] || return 0
-	kill -KILL "$1" 2>/dev/null
-	wait "$1" 2>/dev/null
-	return 0
 }
 
 # terminal_make FILE: makes a terminal, $work/tty; what is written to it comes
@@ -780,6 +811,7 @@ setUp()
 	bridge_before=
 	bridge_under=
 	bridge_busy=
+	undo=
 	client_with=socat
 	client_host=$host
 	client_wait=0.5
@@ -795,6 +827,7 @@ tearDown()
 	[ -n "$test_name" ] || return 0
 	clients_end
 	bridge_stop
+	undo_it
 	if [ "$__shunit_assertsTotal" -eq "$asserts_before" ] &&
 	    [ -z "$test_skipped" ]; then
 		fail 'the test asserts nothing'
@@ -810,10 +843,17 @@ tearDown()
 	return 0
 }
 
+undo_it()
+{
+	eval "${undo:-:}"
+	undo=
+}
+
 oneTimeTearDown()
 {
 	clients_end
 	[ -z "$bridge_pid" ] || bridge_kill
+	undo_it
 	rm -rf "$work"
 	return 0
 }

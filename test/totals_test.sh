@@ -342,10 +342,9 @@ tmux_do()
 tmux_start()
 {
 	free_ports
+	# shellcheck disable=SC2034 # it is for lib.sh
+	undo='tmux_do kill-server 2>/dev/null'
 	tmux_do new-session -d -x "$1" -y 24 "PS1='\$ ' exec sh" || return
-	# shellcheck disable=SC2034 # it ends as a client does
-	client_tmux=$(tmux_do display-message -p '#{pid}')
-	clients="$clients tmux"
 	shift
 	tmux_do send-keys "$TCPBRIDGE $* $host:$port_A $host:$port_B" Enter
 	wait_screen 'event=ready'
