@@ -41,9 +41,7 @@ denies()
 # need_loopbacks: the system has 127.0.0.5 and the like.
 need_loopbacks()
 {
-	socat -u OPEN:/dev/null TCP-LISTEN:0,bind=127.0.0.5,accept-timeout=0.01 \
-	    2>&1 | grep -q 'bind(' || return 0
-	skip 'only 127.0.0.1 is local'
+	[ "$host" != 127.0.0.1 ] || skip 'only 127.0.0.1 is local'
 }
 
 test_a_single_address_lets_in_that_one_only()
@@ -204,7 +202,7 @@ test_what_a_stranger_sends_reaches_nobody()
 		face "$s"
 		guarded 127.0.0.1
 		client_open "$other" || return
-		printf evil | socat -t 1 - "TCP:127.0.0.1:$(port "$side"),bind=127.0.0.2" \
+		printf evil | socat -t 1 - "TCP:$host:$(port "$side"),bind=127.0.0.2" \
 		    >/dev/null 2>&1
 		client_open "$side" || return
 		client_say "$side" 'good'
@@ -246,7 +244,7 @@ strangers()
 	visitors=
 	while [ "${visitors##* }" != "$2" ]; do
 		visitors="$visitors $((${visitors##* } + 1))"
-		socat -u "TCP:127.0.0.1:$(port "$1")" - >/dev/null 2>&1 &
+		socat -u "TCP:$host:$(port "$1")" - >/dev/null 2>&1 &
 		eval "visitor_${visitors##* }=$!"
 	done
 	for visitor in $visitors; do

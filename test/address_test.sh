@@ -43,10 +43,10 @@ test_4_and_6_choose_the_family()
 test_an_address_means_itself_alone()
 {
 	need_ipv6 || return 0
-	for form in 127.0.0.1 '[::1]' 0.0.0.0 '[::]'; do
-		bridge_start -- "$form:0" 127.0.0.1:0
+	for form in 127.0.0.1 "$host" '[::1]' 0.0.0.0 '[::]'; do
+		bridge_start -- "$form:0" "$host:0"
 		assertEquals "$form " "$(listens A)"
-		bridge_start -- 127.0.0.1:0 "$form:0"
+		bridge_start -- "$host:0" "$form:0"
 		assertEquals "$form " "$(listens B)"
 	done
 }
@@ -56,9 +56,9 @@ test_every_address_of_a_name_is_bound()
 	need getent || return 0
 	expected=$(getent ahosts localhost | awk '$2 == "STREAM" {
 	    print index($1, ":") ? "[" $1 "]" : $1 }' | sort -u | tr '\n' ' ')
-	bridge_start -- localhost:0 127.0.0.1:0
+	bridge_start -- localhost:0 "$host:0"
 	assertEquals "$expected" "$(listens A)"
-	bridge_start -- 127.0.0.1:0 localhost:0
+	bridge_start -- "$host:0" localhost:0
 	assertEquals "$expected" "$(listens B)"
 }
 
@@ -83,8 +83,8 @@ test_both_families_reach_it_and_are_told_as_what_they_are()
 	need_ipv6 || return 0
 	for s in A B; do
 		face "$s"
-		bridge_start -- 0 0
-		client_host=127.0.0.1
+		bridge_start_at 10000 '*'
+		client_host=$host
 		client_open "$side" || return
 		client_host='[::1]'
 		client_open "$other" || return
@@ -99,6 +99,7 @@ test_both_families_reach_it_and_are_told_as_what_they_are()
 
 test_without_operands_it_listens_on_1024_and_1025()
 {
+	! unshare -n true 2>/dev/null || bridge_under='unshare -n'
 	bridge_launch --
 	wait_until 5 grep -q 'event=ready\|in use' "$log"
 	if grep -q 'in use' "$log"; then
@@ -114,9 +115,9 @@ test_a_port_in_use_ends_it()
 {
 	bridge_start
 	for taken in "$port_A" "$port_B"; do
-		for form in 127.0.0.1: :; do
-			in_use "$form$taken" 127.0.0.1:0
-			in_use 127.0.0.1:0 "$form$taken"
+		for form in "$host:" :; do
+			in_use "$form$taken" "$host:0"
+			in_use "$host:0" "$form$taken"
 		done
 	done
 }
@@ -131,15 +132,15 @@ in_use()
 test_one_port_for_both_sides_ends_it()
 {
 	free_ports
-	bridge_run "127.0.0.1:$port_A" "127.0.0.1:$port_A"
-	assert_refuses 1 "127.0.0.1:$port_A"
+	bridge_run "$host:$port_A" "$host:$port_A"
+	assert_refuses 1 "$host:$port_A"
 }
 
 test_an_address_that_is_not_ours_ends_it()
 {
-	bridge_run 192.0.2.1:0 127.0.0.1:0
+	bridge_run 192.0.2.1:0 "$host:0"
 	assert_refuses 1 192.0.2.1:0
-	bridge_run 127.0.0.1:0 192.0.2.1:0
+	bridge_run "$host:0" 192.0.2.1:0
 	assert_refuses 1 192.0.2.1:0
 }
 
@@ -148,16 +149,16 @@ test_a_name_that_does_not_resolve_ends_it()
 {
 	RES_OPTIONS='timeout:1 attempts:1'
 	export RES_OPTIONS
-	bridge_run name.invalid:0 127.0.0.1:0
+	bridge_run name.invalid:0 "$host:0"
 	assert_refuses 1 name.invalid
-	bridge_run 127.0.0.1:0 name.invalid:0
+	bridge_run "$host:0" name.invalid:0
 	assert_refuses 1 name.invalid
 }
 
 # A bridge that closed its clients first has their ports in TIME_WAIT.
 test_it_starts_again_on_the_same_ports_at_once()
 {
-	bridge_start
+	bridge_start_at 20000 "$host"
 	for again in one two three; do
 		client_open A && client_open B || return
 		client_open A $again || return
@@ -166,7 +167,7 @@ test_it_starts_again_on_the_same_ports_at_once()
 		kill -KILL "$bridge_pid"
 		wait "$bridge_pid" 2>/dev/null
 		bridge_pid=
-		bridge_start -- "127.0.0.1:$port_A" "127.0.0.1:$port_B" ||
+		bridge_start -- "$host:$port_A" "$host:$port_B" ||
 		    return
 	done
 }

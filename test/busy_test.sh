@@ -8,7 +8,7 @@
 # at once, is closed without a byte, and that the log has it.
 refused_as_busy()
 {
-	printf '%s' "${2:-}" | socat -t 1 - "TCP:127.0.0.1:$(port "$1")" \
+	printf '%s' "${2:-}" | socat -t 1 - "TCP:$host:$(port "$1")" \
 	    >"$work/newcomer" 2>/dev/null
 	assertEquals 'bytes the newcomer got' 0 "$(size "$work/newcomer")"
 	refute_log 'reason=replaced'

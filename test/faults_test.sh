@@ -90,7 +90,7 @@ start_fails()
 {
 	rm -f "$trace"
 	TCPBRIDGE="strace -I2 -qq -o $trace -e inject=$1:error=$2:when=$3 $native"
-	bridge_run -q 127.0.0.1:0 127.0.0.1:0
+	bridge_run -q "$host:0" "$host:0"
 	assert_refuses 1 "$4"
 	grep -q INJECTED "$trace"
 	assertTrue "$1 did not fail with $2" $?

@@ -206,7 +206,7 @@ test_a_command_from_nc_gets_its_answer()
 		face "$s"
 		bridge_start -e 10
 		client_open "$other" || return
-		printf 'cmd\n' | nc -N 127.0.0.1 "$(port "$side")" >"$work/answer" &
+		printf 'cmd\n' | nc -N "$host" "$(port "$side")" >"$work/answer" &
 		asker=$!
 		client_hears "$other" 'cmd
 '

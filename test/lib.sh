@@ -58,6 +58,16 @@ else
 	nap=1
 fi
 
+# Suites run side by side, and a port that one has given up is soon another's;
+# who still dialled it would be a stranger there.  So where all of 127.0.0.0/8
+# is this machine, as on Linux, each has an address of its own, made of its
+# process number.  Its clients come from 127.0.0.1 all the same.
+host=127.$((128 + $$ / 65536 % 64)).$(($$ / 256 % 256)).$(($$ % 256))
+socat -u OPEN:/dev/null "UDP:127.0.0.1:9,bind=$host" 2>/dev/null ||
+    host=127.0.0.1
+PEER_HOST=$host
+export PEER_HOST
+
 # ---- waiting ----
 
 # wait_until SECS COMMAND...: repeats COMMAND until it succeeds, or fails at
@@ -116,15 +126,53 @@ refute_log()
 	assertEquals "lines '$1' in the log" 0 "$(log_count "$1")"
 }
 
-# is_alive PID: tells whether it runs; a stopped process does.
+# ---- processes ----
+
+# Numbers of processes are used again, on a busy machine within a minute; so
+# that nobody else is taken for a child that has ended, or is killed in its
+# place, a number means a child of this shell and nothing else.
+
+# is_alive PID: tells whether that child runs; a stopped one does.
 is_alive()
 {
-	kill -0 "$1" 2>/dev/null
+	if [ -r /proc/self/status ]; then
+		is_child "$1"
+	else
+		kill -0 "$1" 2>/dev/null
+	fi
+}
+
+# is_child PID: reads Linux's /proc, and starts no process, for in that time
+# the child could end and its number be free.
+is_child()
+{
+	while read -r child_key child_value; do
+		case $child_key in
+		PPid:)	[ "$child_value" -eq $$ ]
+			return ;;
+		esac
+	done 2>/dev/null <"/proc/$1/status"
+	return 1
 }
 
 is_dead()
 {
 	! is_alive "$1"
+}
+
+# tell SIGNAL PID: sends it to that child, if it lives.
+tell()
+{
+	is_alive "$2" && kill "-$1" "$2" 2>/dev/null
+}
+
+# end_process PID: kills it, stopped or not, and waits for it.
+end_process()
+{
+	[ -n "$1" ] || return 0
+	tell KILL "$1"
+	wait "$1" 2>/dev/null
+	return 0
 }
 
 # ---- sides ----
@@ -159,18 +207,25 @@ port()
 #	bridge_before	shell code run in the new process: 'ulimit -n 6'
 #	bridge_under	command words before $TCPBRIDGE: "$PEER plain"
 #	bridge_busy	not empty: it may use as much CPU as it likes
+# And what it leaves behind besides bridge and clients:
+#	undo		shell code run at its end: 'net_close'
 bridge_pid=
 port_A=
 port_B=
 
 # bridge_start [OPTIONS] [-- HOST:PORT HOST:PORT]: ends what runs, starts a
 # bridge with $log as standard error and $work/out as standard output, on
-# free ports of 127.0.0.1 if no operands are given; sets $bridge_pid,
-# $port_A and $port_B when the log says that it is ready.
+# free ports of $host if no operands are given; sets $bridge_pid, $port_A and
+# $port_B when the log says that it is ready.
 # shellcheck disable=SC2120 # the suites give arguments
 bridge_start()
 {
 	bridge_launch "$@"
+	bridge_is_ready
+}
+
+bridge_is_ready()
+{
 	wait_until 10 grep -q 'event=ready' "$log"
 	if ! assertTrue 'the bridge is not ready' $?; then
 		return 1
@@ -186,7 +241,7 @@ bridge_launch()
 	bridge_stop
 	case " $* " in
 	*' -- '*) ;;
-	*) set -- "$@" -- 127.0.0.1:0 127.0.0.1:0 ;;
+	*) set -- "$@" -- "$host:0" "$host:0" ;;
 	esac
 	: >"$log"
 	(
@@ -205,12 +260,45 @@ port_logged()
 	    head -n 1
 }
 
-# free_ports: sets $port_A and $port_B to ports that were free just now, for
-# a bridge whose log can't be read.
+# bridge_start_at PORT HOST: like bridge_start, at the first free ports of the
+# host from this one on.  They stay its own also while no bridge has them, if
+# the kernel, asked for any port, gives higher ones.  PORT is one number for
+# $host and another one for all addresses, since the latter include the former.
+bridge_start_at()
+{
+	if [ "$(kernels_port)" -lt $(($1 + 200)) ]; then
+		bridge_start -- "$2:0" "$2:0"
+		return
+	fi
+	at=$1
+	bridge_launch -- "$2:$at" "$2:$((at + 1))"
+	while bridge_is_late && [ "$at" -lt $(($1 + 198)) ]; do
+		bridge_kill
+		at=$((at + 2))
+		bridge_launch -- "$2:$at" "$2:$((at + 1))"
+	done
+	bridge_is_ready
+}
+
+# bridge_is_late: tells whether somebody else has its ports.
+bridge_is_late()
+{
+	wait_until 10 grep -q -e 'event=ready' -e 'in use' "$log"
+	grep -q 'in use' "$log"
+}
+
+# kernels_port: prints the lowest port that it gives unasked, or 0.
+kernels_port()
+{
+	awk '{ print $1 }' /proc/sys/net/ipv4/ip_local_port_range \
+	    2>/dev/null || echo 0
+}
+
+# free_ports: sets $port_A and $port_B to ports of $host for a bridge whose
+# log can't be read, or for one that starts there again.
 free_ports()
 {
-	# shellcheck disable=SC2119
-	bridge_start && bridge_stop
+	bridge_start_at 20000 "$host" && bridge_stop
 }
 
 # bridge_stop: ends the bridge with SIGTERM; asserts status 0, what
@@ -218,9 +306,9 @@ free_ports()
 bridge_stop()
 {
 	[ -n "$bridge_pid" ] || return 0
-	kill -CONT "$bridge_pid" 2>/dev/null
+	tell CONT "$bridge_pid"
 	bridge_check_cpu
-	kill -TERM "$bridge_pid" 2>/dev/null
+	tell TERM "$bridge_pid"
 	bridge_ends 0 && log_check
 }
 
@@ -230,7 +318,7 @@ bridge_ends()
 {
 	wait_until 5 is_dead "$bridge_pid"
 	if ! assertTrue 'the bridge does not end' $?; then
-		kill -KILL "$bridge_pid" 2>/dev/null
+		tell KILL "$bridge_pid"
 	fi
 	wait "$bridge_pid" 2>/dev/null
 	bridge_status=$?
@@ -248,14 +336,14 @@ bridge_kill()
 # bridge_freeze, bridge_thaw: stops it, and lets it go on.
 bridge_freeze()
 {
-	kill -STOP "$bridge_pid"
+	tell STOP "$bridge_pid"
 	[ ! -r "/proc/$bridge_pid/status" ] ||
 	    wait_until 5 grep -q 'State:.T' "/proc/$bridge_pid/status"
 }
 
 bridge_thaw()
 {
-	kill -CONT "$bridge_pid"
+	tell CONT "$bridge_pid"
 }
 
 # bridge_run ARGUMENTS: runs the command to its end, which must come in 10
@@ -341,7 +429,7 @@ totals_come()
 {
 	(
 		totals_lines=$(log_count 'event=stats')
-		kill -USR1 "$bridge_pid" &&
+		tell USR1 "$bridge_pid" &&
 		    wait_until 5 log_has $((totals_lines + 4)) 'event=stats'
 	)
 }
@@ -405,7 +493,8 @@ log_check()
 # ---- clients ----
 
 # Each has a name: its side, unless given.  What it says goes through a FIFO
-# that a second process holds open; what it hears is in $work/NAME.got.
+# that a second process holds open, from before it is there; what it hears is
+# in $work/NAME.got.
 clients=
 client_with=socat
 
@@ -427,7 +516,7 @@ client_dial()
 	rm -f "$client_fifo" "$work/${2:-$1}.got"
 	mkfifo "$client_fifo"
 	: >"$work/${2:-$1}.got"
-	sleep 1000 <>"$client_fifo" >/dev/null &
+	{ sleep 1000 <&3 >/dev/null & } 3<>"$client_fifo"
 	eval "holder_${2:-$1}=$!"
 	client_run "$(port "$1")" "${3:-}" \
 	    <"$client_fifo" >"$work/${2:-$1}.got" 2>"$work/${2:-$1}.err" &
@@ -496,7 +585,7 @@ client_waits()
 
 client_pending()
 {
-	ss -tnH "sport = :$(port "$1")" |
+	ss -tnH src "$host:$(port "$1")" |
 	    awk -v count="$2" '$2 == count { found = 1 } END { exit !found }'
 }
 
@@ -546,12 +635,12 @@ client_reset()
 # client_freeze NAME, client_thaw NAME: it reads no more, and reads again.
 client_freeze()
 {
-	kill -STOP "$(client_pid "$1")"
+	tell STOP "$(client_pid "$1")"
 }
 
 client_thaw()
 {
-	kill -CONT "$(client_pid "$1")"
+	tell CONT "$(client_pid "$1")"
 }
 
 # client_ends NAME [SECS]: asserts that its connection is ended for it.
@@ -595,13 +684,21 @@ clients_end()
 	clients=
 }
 
-# end_process PID: kills it, stopped or not, and waits for it.
-end_process()
+# terminal_make FILE: makes a terminal, $work/tty; what is written to it comes
+# to the file as it is.  Sets $terminal to the process that does this.
+terminal_make()
 {
-	[ -n "$1" ] || return 0
-	kill -KILL "$1" 2>/dev/null
-	wait "$1" 2>/dev/null
-	return 0
+	rm -f "$work/tty"
+	socat -u "PTY,link=$work/tty,raw,echo=0" - >>"$1" 2>/dev/null &
+	# shellcheck disable=SC2034 # for the suites
+	terminal=$!
+	wait_until 5 terminal_is_raw
+}
+
+# It is there a moment before it leaves the ends of lines alone.
+terminal_is_raw()
+{
+	stty -a <"$work/tty" | grep -q -e '-opost'
 }
 
 # ---- bytes ----
@@ -714,8 +811,9 @@ setUp()
 	bridge_before=
 	bridge_under=
 	bridge_busy=
+	undo=
 	client_with=socat
-	client_host=127.0.0.1
+	client_host=$host
 	client_wait=0.5
 	test_skipped=
 	: >"$log"
@@ -729,6 +827,7 @@ tearDown()
 	[ -n "$test_name" ] || return 0
 	clients_end
 	bridge_stop
+	undo_it
 	if [ "$__shunit_assertsTotal" -eq "$asserts_before" ] &&
 	    [ -z "$test_skipped" ]; then
 		fail 'the test asserts nothing'
@@ -744,10 +843,17 @@ tearDown()
 	return 0
 }
 
+undo_it()
+{
+	eval "${undo:-:}"
+	undo=
+}
+
 oneTimeTearDown()
 {
 	clients_end
 	[ -z "$bridge_pid" ] || bridge_kill
+	undo_it
 	rm -rf "$work"
 	return 0
 }

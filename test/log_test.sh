@@ -5,6 +5,7 @@
 
 stamp='^time=20[0-9][0-9]-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9][0-9][0-9]Z'
 peer='127\.0\.0\.1:[0-9][0-9]*'
+place=$(echo "$host" | sed 's/\./\\./g')
 number='[0-9][0-9]*'
 
 # assert_line LEVEL REST: asserts that a line has exactly this form.
@@ -16,8 +17,8 @@ assert_line()
 test_it_says_where_it_listens_and_that_it_is_ready()
 {
 	bridge_start -b 1k
-	assert_line info 'event=listen side=A addr=127\.0\.0\.1:'"$port_A"
-	assert_line info 'event=listen side=B addr=127\.0\.0\.1:'"$port_B"
+	assert_line info "event=listen side=A addr=$place:$port_A"
+	assert_line info "event=listen side=B addr=$place:$port_B"
 	assert_line info "event=ready state=IDLE pid=$bridge_pid version=[^ ]* buffer=1024"
 	version=$($TCPBRIDGE -V)
 	assertContains "$version" "$(log_value version event=ready)"
@@ -53,9 +54,9 @@ test_the_peer_is_the_address_that_dialled()
 		wait_log "event=connect side=$side" || return
 		source=$(log_value peer event=connect)
 		assertNotEquals "the bridge's own port" \
-		    "127.0.0.1:$(port "$side")" "$source"
+		    "$host:$(port "$side")" "$source"
 		need ss || return 0
-		assertContains "$(ss -tnH "sport = :${source##*:}")" "$source"
+		assertContains "$(ss -tnH src "$source")" "$source"
 	done
 }
 
@@ -112,8 +113,8 @@ test_the_time_is_utc()
 test_quiet_says_only_warnings_and_errors()
 {
 	free_ports
-	bridge_launch -q -b 10 -- "127.0.0.1:$port_A" "127.0.0.1:$port_B"
-	wait_until 10 socat -u OPEN:/dev/null "TCP:127.0.0.1:$port_B"
+	bridge_launch -q -b 10 -- "$host:$port_A" "$host:$port_B"
+	wait_until 10 socat -u OPEN:/dev/null "TCP:$host:$port_B"
 	client_dial A
 	client_say A '0123456789abc'
 	wait_log 'level=warn event=drop dir=A->B'

@@ -25,7 +25,7 @@ bridge_many()
 {
 	: >"$log"
 	# shellcheck disable=SC2086 # a list of words
-	$TCPBRIDGE -n "bridge-$1" 127.0.0.1:0 127.0.0.1:0 \
+	$TCPBRIDGE -n "bridge-$1" "$host:0" "$host:0" \
 	    </dev/null >/dev/null 2>"$log" &
 	eval "client_bridge_$1=$!"
 	clients="$clients bridge_$1"

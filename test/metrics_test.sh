@@ -4,11 +4,11 @@
 # client of it, however hostile, touches the bridge.
 . "${0%/*}/lib.sh"
 
-# served [OPTIONS]: starts a bridge with metrics at a free port of localhost;
-# sets $metrics to that.
+# served [OPTIONS]: starts a bridge with metrics at a free port of $host; sets
+# $metrics to that.
 served()
 {
-	bridge_start -m 0 "$@" || return
+	bridge_start -m "$host:0" "$@" || return
 	metrics=$(metrics_port)
 	assertNotNull 'no port for metrics in the log' "$metrics"
 }
@@ -23,7 +23,7 @@ metrics_port()
 ask()
 {
 	# shellcheck disable=SC2059 # it is a format
-	printf "$1" | socat -t 5 - "TCP:127.0.0.1:$metrics" \
+	printf "$1" | socat -t 5 - "TCP:$client_host:$metrics" \
 	    >"$work/answer" 2>/dev/null
 }
 
@@ -301,7 +301,7 @@ Host: x' '
 			printf '%s' "$piece"
 			sleep 0.1
 		done
-	) | socat -t 5 - "TCP:127.0.0.1:$metrics" >"$work/answer"
+	) | socat -t 5 - "TCP:$host:$metrics" >"$work/answer"
 	answered '200 OK'
 	assertEquals IDLE "$(tail -n 1 "$work/answer")"
 }
@@ -311,21 +311,25 @@ test_curl_can_scrape_it()
 	need curl || return 0
 	served
 	client_open A || return
-	curl -sS -f -m 10 "http://127.0.0.1:$metrics/metrics" >"$work/body"
+	curl -sS -f -m 10 "http://$host:$metrics/metrics" >"$work/body"
 	assertTrue 'status of curl' $?
 	assertNull "$(faults)" "$(faults)"
 	assertContains "$(cat "$work/body")" 'tcpbridge_connected{side="A"} 1'
-	assertEquals 'ONLY_A' "$(curl -sS -f -m 10 "http://127.0.0.1:$metrics/healthz?a=b")"
-	assertContains "$(curl -sS -I -m 10 "http://127.0.0.1:$metrics/metrics")" 'HTTP/1.0 200 OK'
+	assertEquals 'ONLY_A' "$(curl -sS -f -m 10 "http://$host:$metrics/healthz?a=b")"
+	assertContains "$(curl -sS -I -m 10 "http://$host:$metrics/metrics")" 'HTTP/1.0 200 OK'
 }
 
 test_it_is_served_on_loopback_only_unless_told()
 {
-	served
+	bridge_start -m 0
 	places=$(sed -n 's/.*service=metrics addr=\(.*\):[0-9]*$/\1/p' "$log")
 	assertNotNull 'nothing is served' "$places"
 	others=$(echo "$places" | grep -v -x -F -e 127.0.0.1 -e '[::1]')
 	assertNull "also on $others" "$others"
+	metrics=$(metrics_port)
+	client_host=localhost
+	get /healthz
+	client_host=$host
 	bridge_start -4 -m '*:0'
 	wait_log 'event=listen service=metrics addr=0\.0\.0\.0:[1-9]'
 	need_ipv6 || return 0
@@ -338,9 +342,9 @@ test_it_is_served_on_loopback_only_unless_told()
 test_an_address_in_use_ends_the_program()
 {
 	served
-	bridge_run -m "127.0.0.1:$metrics" 127.0.0.1:0 127.0.0.1:0
+	bridge_run -m "$host:$metrics" "$host:0" "$host:0"
 	assertEquals 1 "$bridge_status"
-	assertContains "$(cat "$work/stderr")" "127.0.0.1:$metrics"
+	assertContains "$(cat "$work/stderr")" "$host:$metrics"
 	client_open A || return
 }
 
@@ -420,7 +424,7 @@ request_of()
 	head -c $(($1 - 30)) /dev/zero | tr '\000' x >>"$work/request"
 	printf '\r\n\r\n' >>"$work/request"
 	assertEquals "$1" "$(size "$work/request")"
-	socat -t 5 - "TCP:127.0.0.1:$metrics" <"$work/request" >"$work/answer" \
+	socat -t 5 - "TCP:$host:$metrics" <"$work/request" >"$work/answer" \
 	    2>/dev/null
 }
 

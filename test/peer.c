@@ -2,7 +2,7 @@
  * peer: what the test suites need of a TCP client, or of a parent process,
  * that nc, socat and the shell can't do, or can't do fast enough.
  *
- * Clients dial 127.0.0.1:
+ * Clients dial 127.0.0.1, or the address in PEER_HOST:
  *
  *	burst port count size	dial, send a numbered line of size bytes and
  *				close, count times; the lines go to standard
@@ -77,6 +77,7 @@ number(const char *text)
 static int
 dial(const char *port, int rcvbuf)
 {
+	const char *host = getenv("PEER_HOST");
 	struct sockaddr_in to;
 	int fd, on = 1;
 
@@ -84,7 +85,11 @@ dial(const char *port, int rcvbuf)
 	memset(&to, 0, sizeof(to));
 	to.sin_family = AF_INET;
 	to.sin_port = htons((uint16_t)number(port));
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (inet_pton(AF_INET, host != NULL ? host : "127.0.0.1",
+	    &to.sin_addr) != 1) {
+		fprintf(stderr, "peer: not an address: '%s'\n", host);
+		exit(2);
+	}
 	fd = socket(AF_INET, SOCK_STREAM, 0);
 	if (fd == -1)
 		fail("socket");

@@ -12,9 +12,9 @@ blind_start()
 	bridge_before=
 	free_ports
 	bridge_before=$blind_before
-	bridge_launch -- "127.0.0.1:$port_A" "127.0.0.1:$port_B"
+	bridge_launch -- "$host:$port_A" "$host:$port_B"
 	for s in A B; do
-		wait_until 10 socat -u OPEN:/dev/null "TCP:127.0.0.1:$(port $s)"
+		wait_until 10 socat -u OPEN:/dev/null "TCP:$host:$(port $s)"
 		assertTrue "nobody answers at side $s" $? || return
 	done
 }
@@ -188,9 +188,8 @@ test_a_stopped_terminal_does_not_stall_it()
 {
 	need_peer && need_linux || return 0
 	face A
-	socat -u "PTY,link=$work/tty,raw,wait-slave" - >>"$log" 2>/dev/null &
-	reader=$!
-	wait_until 5 test -e "$work/tty"
+	terminal_make "$log"
+	reader=$terminal
 	bridge_before="exec 2>'$work/tty'"
 	bridge_start -n "$(printf '%064d' 0)" || return
 	unread_log

@@ -70,7 +70,7 @@ test_keepalive_is_set_as_asked()
 # The bridge's socket of that side, as the kernel shows it.
 socket_timer()
 {
-	ss -tnoH state established "sport = :$(port "$side")"
+	ss -tnoH state established src "$host:$(port "$side")"
 }
 
 test_an_orphan_costs_no_wake_ups()

@@ -85,14 +85,12 @@ terminal_open()
 {
 	clients_end
 	bridge_stop
-	rm -f "$work/tty" "$work/wire"
+	rm -f "$work/wire"
 	mkfifo "$work/wire"
 	: >"$log"
 	: >"$work/screen"
 	tee -a "$work/screen" <"$work/wire" | terminal_log &
-	socat -u "PTY,link=$work/tty,raw,echo=0" - >"$work/wire" 2>/dev/null &
-	terminal=$!
-	wait_until 5 test -e "$work/tty"
+	terminal_make "$work/wire"
 	terminal_width "$1"
 	bridge_before="exec 2>'$work/tty'"
 }
@@ -344,12 +342,11 @@ tmux_do()
 tmux_start()
 {
 	free_ports
+	# shellcheck disable=SC2034 # it is for lib.sh
+	undo='tmux_do kill-server 2>/dev/null'
 	tmux_do new-session -d -x "$1" -y 24 "PS1='\$ ' exec sh" || return
-	# shellcheck disable=SC2034 # it ends as a client does
-	client_tmux=$(tmux_do display-message -p '#{pid}')
-	clients="$clients tmux"
 	shift
-	tmux_do send-keys "$TCPBRIDGE $* 127.0.0.1:$port_A 127.0.0.1:$port_B" Enter
+	tmux_do send-keys "$TCPBRIDGE $* $host:$port_A $host:$port_B" Enter
 	wait_screen 'event=ready'
 }
 

@@ -153,7 +153,7 @@ test_version_is_one_line_on_standard_output()
 
 test_options_may_be_grouped_and_ended()
 {
-	bridge_start -4vl -b1k -i 10 --  127.0.0.1:0 127.0.0.1:0
+	bridge_start -4vl -b1k -i 10 --  "$host:0" "$host:0"
 	assertEquals 1024 "$(log_value buffer event=ready)"
 	client_open A && client_open B || return
 	client_say A 'hello'

@@ -32,16 +32,14 @@ net_close()
 	ip netns delete "$far" 2>/dev/null
 }
 
-# in_net COMMAND...: runs it with a network, which goes with it.
+# in_net COMMAND...: runs it with a network, which goes with the test.
 in_net()
 {
 	need_net || return 0
+	undo=net_close
 	bridge_under="ip netns exec $near"
 	client_host=198.18.0.1
 	"$@"
-	clients_end
-	bridge_stop
-	net_close
 }
 
 net_start()
