@@ -1600,7 +1600,7 @@ option_take(int option, const char *what, char *text)
 	    { 'k', &conf.keepalive, 0 }, { 'r', &conf.silence, 0 },
 	    { 't', &conf.period, NEVER }, { 'w', &conf.stall, NEVER } }, *time;
 	char *end = text;
-	long size;
+	int64_t size;
 
 	for EACH(flag, flags)
 		if (flag->option == option)

@@ -37,8 +37,8 @@ test_seconds_may_have_decimals()
 
 test_what_is_not_a_size_is_refused()
 {
-	for text in '' 0 -1 10x 1e999 1e3 5m 4097k 4194305 1g 1.5k k ' 1' \
-	    0x10 4mm 18446744073709551617; do
+	for text in '' 0 -1 10x 1e999 1e3 5m 4097k 4097m 4194305 1g 1.5k k \
+	    ' 1' 0x10 4mm 18446744073709551617; do
 		refused -b: "$text" -b "$text" 127.0.0.1:0 127.0.0.1:0
 	done
 }
