@@ -788,9 +788,11 @@ side_receive(struct side *side)
 		ring_put(ring, piece);
 	}
 	if (side->drop_said > 0 && now - side->drop_time >= SECOND) {
+		if (side->unsaid > 0)
+			drop_tell(side);
 		log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total="
 		    U64, side->dir, side->drops, side->dropped);
-		side->drop_said = 0;	/* unsaid goes to the next line */
+		side->drop_said = 0;
 	}
 	return size;
 }

@@ -2260,17 +2260,25 @@ log_disconnect(const char *line, int s)
 	log_state(line);
 }
 
+/* Whether the lines so far have told all that was dropped, or some were lost. */
+static uint64_t drops_told[2];
+
+static bool
+drops_are_told(int s)
+{
+	return W.log_faults > 0 || drops_told[s] == sides[s].dropped;
+}
+
 static void
 log_drop(const char *line, int s)
 {
-	static uint64_t told[2];
 	uint64_t bytes = strtoull(log_value(line, "bytes"), NULL, 10);
 
 	log_number(line, "total", sides[s].dropped);
-	told[s] += bytes;
-	if (W.log_faults == 0 && told[s] != sides[s].dropped)
+	drops_told[s] += bytes;
+	if (!drops_are_told(s))
 		violate("drop lines told %" PRIu64 " bytes so far: %s",
-		    told[s], line);
+		    drops_told[s], line);
 }
 
 static void
@@ -2324,7 +2332,10 @@ check_log(const char *line, bool last)
 		log_disconnect(line, s);
 	else if (strcmp(event, "drop") == 0)
 		log_drop(line, s);
-	else if (strcmp(event, "stats") == 0)
+	else if (strcmp(event, "drop_end") == 0) {
+		if (!drops_are_told(s))
+			violate("not all drops were told before: %s", line);
+	} else if (strcmp(event, "stats") == 0)
 		log_stats(line, s);
 	else if (strcmp(event, "log_lost") == 0) {
 		COUNT(l_lost);
