@@ -281,11 +281,12 @@ page_write(int fd)
 }
 
 /* Begins a log line; syslog has time and level itself.  The live line makes
- * way, and how many lines were lost before is told together with this one. */
+ * way, and how many lines were lost before is told together with this one.  The
+ * rest may need errno, and gmtime_r() looks for a file, once. */
 static void
 log_begin(int level, const char *event)
 {
-	int lost;
+	int lost, error = errno;
 
 	page_used = 0;
 	page_add("%s", live_shown ? "\r\033[K" : "");
@@ -303,6 +304,7 @@ log_begin(int level, const char *event)
 			page_add("event=log_lost lines=" U64 "\n", log_unsaid);
 	}
 	page_add("event=%s ", event);
+	errno = error;
 }
 
 static void

@@ -646,6 +646,7 @@ static struct world {
 	int64_t	 log_stalled;		/* until then */
 	int64_t	 t_log_stall;
 	bool	 asked_log, asked_out;	/* select() said yes just now */
+	int	 lack;			/* how accept() failed last */
 	uint64_t log_skipped;		/* lines, since the last log_lost */
 	uint64_t log_faults;		/* lines, since the start */
 	bool	 cont_pending;		/* SIGCONT came outside pselect() */
@@ -2335,6 +2336,9 @@ check_log(const char *line, bool last)
 	else if (strcmp(event, "drop_end") == 0) {
 		if (!drops_are_told(s))
 			violate("not all drops were told before: %s", line);
+	} else if (strcmp(event, "accept_failed") == 0) {
+		if (strstr(line, strerror(W.lack)) == NULL)
+			violate("it is %s: %s", strerror(W.lack), line);
 	} else if (strcmp(event, "stats") == 0)
 		log_stats(line, s);
 	else if (strcmp(event, "log_lost") == 0) {
@@ -2432,6 +2436,7 @@ sim_clock_gettime(clockid_t clock, struct timespec *ts)
 		W.wall_read = t;
 	ts->tv_sec = (time_t)(t / SEC);
 	ts->tv_nsec = (long)(t % SEC);
+	errno = ENOENT;	/* as what succeeds may do, gmtime_r() among it */
 	return 0;
 }
 
@@ -2771,7 +2776,8 @@ accept_fault(struct vlisten *l)
 	default:
 		COUNT(f_accept_full);
 		l->t_rest = W.turn_paused ? W.turn_began : W.now;
-		return fail(full[roll(&world_dice, 4)]);
+		W.lack = full[roll(&world_dice, 4)];
+		return fail(W.lack);
 	}
 }
 
