@@ -196,6 +196,7 @@ int	 tcpbridge_main(int, char **);
 	X(f_wall_jump, "fault: the wall clock jumps") \
 	X(f_log_stall, "fault: log reader stalls") \
 	X(f_log_error, "fault: log write fails") \
+	X(f_log_cut, "fault: log line cut short") \
 	X(f_backlog, "fault: backlog overflows") \
 	X(f_oob, "fault: urgent byte") \
 	X(f_zero_window, "fault: client stops reading") \
@@ -240,6 +241,11 @@ int	 tcpbridge_main(int, char **);
 	X(s_usr1, "signal: totals asked for") \
 	X(l_lost, "log: log_lost told") \
 	X(l_stats, "log: totals by -t") \
+	X(l_drop, "log: drop") \
+	X(l_drop_later, "log: drop, told a second later") \
+	X(l_drop_end, "log: drop_end") \
+	X(l_refuse, "log: refuse") \
+	X(l_refuse_later, "log: refuse, more than one") \
 	X(m_request, "metrics: request served") \
 	X(m_broken, "metrics: request broken off") \
 	X(w_31, "clock crossed 2^31 ms") \
@@ -554,6 +560,7 @@ struct tconn {
 	struct stamp seen;		/* program knew of either, or asked */
 	uint64_t known_acked;		/* as the program could see */
 	struct stamp owed;		/* when that grew, or it sent */
+	struct stamp owes;		/* the same, whatever the program knows */
 	int64_t	 asked;			/* last answer to TIOCOUTQ */
 	int64_t	 t_asked;
 	int	 asked_often;		/* times in a row, too soon */
@@ -564,6 +571,7 @@ struct tconn {
 	bool	 kept;			/* took the slot */
 	bool	 leaving;		/* timed out, but not yet read out */
 	bool	 unheard;		/* ... for want of acknowledgements */
+	bool	 unsure;		/* ... or perhaps not: it is too near */
 	bool	 presumed;		/* treated like that within a turn */
 	const char *request;		/* of a metrics client */
 };
@@ -609,7 +617,7 @@ static struct config {
 	size_t	 capacity;
 	int64_t	 eof_keep, grace, expire, idle, keepalive, silent, stats,
 	    write;			/* expire: NEVER for no limit */
-	bool	 lossless, v4, v6, metrics, fds_lowest, tty;
+	bool	 lossless, v4, v6, metrics, fds_lowest, tty, quiet;
 	int	 bits[2];		/* of host that -A, -B demand to be 0 */
 	bool	 no_outq, gives_up_early, slow_calls;
 	uint64_t fault;			/* one in so many calls; 0: none */
@@ -647,6 +655,7 @@ static struct world {
 	int64_t	 t_log_stall;
 	bool	 asked_log, asked_out;	/* select() said yes just now */
 	int	 lack;			/* how accept() failed last */
+	bool	 log_cut;		/* the last line lacks its end */
 	uint64_t log_skipped;		/* lines, since the last log_lost */
 	uint64_t log_faults;		/* lines, since the start */
 	bool	 cont_pending;		/* SIGCONT came outside pselect() */
@@ -659,6 +668,7 @@ static struct world {
 	bool	 at_once;		/* pselect() is called not to wait */
 	bool	 may_wait;		/* something may be due very soon */
 	fd_set	 last_r, last_w;
+	fd_set	 ready_r;		/* as pselect() returned it */
 } W;
 
 static struct side_model {
@@ -666,9 +676,21 @@ static struct side_model {
 	struct tconn *newcomer;		/* accepted, not yet known what for */
 	int64_t	 t_left;		/* when the slot became free */
 	bool	 watched;		/* was in the last read set */
+	bool	 write_watched;		/* ... and in the last write set */
+	bool	 send_due;		/* came for it, to be sent at once */
 	/* The direction that comes from this side. */
 	struct runq ring;
 	uint64_t received, sent, dropped, unacked, arrived, lost;
+	/* What the log has to tell of it. */
+	uint64_t dropped_told;		/* bytes */
+	int64_t	 t_drop, t_drop_told;	/* the last; NEVER: no run of drops */
+	bool	 overflow, expired;	/* what the last one may be called */
+	bool	 end_due;		/* something was stored, a second later */
+	/* And of those who came to this side. */
+	uint64_t refused, refused_told;
+	int64_t	 t_refuse_told;
+	const char *refusal;		/* the reason of the last one */
+	char	 refused_peer[80];
 } M[2];
 
 static struct pending {			/* a recv() not yet accounted for */
@@ -986,7 +1008,7 @@ arrive(struct tconn *c, uint64_t n)
 	struct run r;
 
 	c->out_arr += n;
-	c->acked = stamp_now();
+	c->acked = c->owes = stamp_now();
 	if (c->side == METRICS)
 		return;
 	m = &M[!c->side];
@@ -1470,6 +1492,13 @@ connected(int s)
 	return M[s].cur != NULL && !going(M[s].cur);
 }
 
+/* Whether that is not certain, for its time is up about now. */
+static bool
+unsure(int s)
+{
+	return connected(s) && M[s].cur->unsure;
+}
+
 /*
  * Has the client of side s taken nothing of what waits for it for -g?
  * Until it certainly has not, an acknowledgement may have excused it.
@@ -1490,9 +1519,12 @@ is_stuck(int s)
 static int
 may_drop(int s)
 {
+	int stuck;
+
 	if (C.lossless)
 		return 0;
-	return connected(!s) ? is_stuck(!s) : 1;
+	stuck = connected(!s) ? is_stuck(!s) : 1;
+	return stuck != 1 && unsure(!s) ? UNCLEAR : stuck;
 }
 
 /* Is -H over for what waits for the client of side s? */
@@ -1501,7 +1533,7 @@ is_expired(int s)
 {
 	int64_t over;
 
-	if (C.expire == NEVER || connected(s))
+	if (C.expire == NEVER || (connected(s) && !unsure(s)))
 		return 0;
 	if (M[s].cur != NULL)		/* is leaving now */
 		return C.expire == 0 ? UNCLEAR : 0;
@@ -1528,7 +1560,7 @@ should_read(int s)
 			COUNT(b_read_below);
 			return 1;
 		}
-		if (stuck == UNCLEAR)
+		if (stuck == UNCLEAR || unsure(!s))
 			return UNCLEAR;
 		COUNT(b_hold_high);
 		return 0;
@@ -1613,6 +1645,7 @@ keep(struct tconn *c)
 	check_options(c);
 	m->cur = c;
 	m->newcomer = NULL;
+	m->send_due = false;
 	c->kept = true;
 	c->session = ++kept_count;
 	if (M[!c->side].ring.bytes > 0)
@@ -1654,7 +1687,7 @@ facts(const struct tconn *c)
 	    passed(c->owed, 2 * C.keepalive) != 0);
 	g.keepalive = c->told == ETIMEDOUT || g.unheard;
 	g.replaced = m->newcomer != NULL && (C.silent == 0 || going(c) ||
-	    half_closed(c) || passed(c->heard, C.silent) != 0);
+	    c->unsure || half_closed(c) || passed(c->heard, C.silent) != 0);
 	g.shutdown = W.stops > 0;
 	g.received = c->in_taken;
 	g.sent = c->out_sent;
@@ -1673,13 +1706,23 @@ presume_leaving(int s)
 	return M[s].cur->presumed;
 }
 
+/* The time that the program takes it to be, at the earliest. */
+static int64_t
+turn_time(void)
+{
+	return W.turn_paused ? W.turn_began : W.now;
+}
+
 /* The program has dropped n of the bytes that it just read from side s. */
 static void
 check_drop(int s, uint64_t n)
 {
-	int may = may_drop(s);
+	int may = may_drop(s), expired = is_expired(!s);
 
-	if (is_expired(!s) != 0 && n == P.len) {
+	M[s].overflow = expired != 1;
+	M[s].expired = expired != 0;
+	M[s].t_drop = turn_time();
+	if (expired != 0 && n == P.len) {
 		COUNT(b_expire_new);
 		return;
 	}
@@ -1717,6 +1760,9 @@ settle_read(void)
 		/* -H ended in the same turn. */
 		runq_clear(&m->ring);
 		m->dropped += dropped;
+		m->overflow = false;
+		m->expired = true;
+		m->t_drop = turn_time();
 		P.conn = NULL;
 		return;
 	}
@@ -1737,6 +1783,9 @@ settle_read(void)
 	runq_push(&m->ring, P.conn->serial, P.conn->in_read - P.len, stored);
 	if (m->ring.bytes == C.capacity)
 		COUNT(b_full);
+	if (stored > 0 && m->t_drop_told != NEVER && !W.turn_paused &&
+	    W.now - m->t_drop > SEC + TOLERANCE)
+		m->end_due = true;
 	P.conn = NULL;
 }
 
@@ -1752,6 +1801,9 @@ settle_expired(int s, uint64_t n)
 	COUNT(b_expire);
 	runq_clear(&M[s].ring);
 	M[s].dropped += n;
+	M[s].overflow = false;
+	M[s].expired = true;
+	M[s].t_drop = turn_time();
 }
 
 /*
@@ -1827,21 +1879,28 @@ check_content(int s, const void *buf, size_t len)
 static void
 check_refusal(struct tconn *c)
 {
-	const struct tconn *old = M[c->side].cur;
+	struct side_model *m = &M[c->side];
+	const struct tconn *old = m->cur;
 
-	M[c->side].newcomer = NULL;
+	m->newcomer = NULL;
+	m->refused++;
+	snprintf(m->refused_peer, sizeof m->refused_peer, c->family ==
+	    AF_INET6 ? "[fd00::%x]:%d" : "10.0.0.%d:%d", c->host, c->port);
 	/* Who is refused tries again later. */
 	W.actors[c->side].t_act += 8 * W.actors[c->side].period;
 	if (c->in_read > 0 || c->out_sent > 0)
 		violate("bytes passed with a client that is refused");
-	if (!net_allows(c))
+	if (!net_allows(c)) {
 		COUNT(r_denied);
-	else if (c->faulty || c->fd >= FD_SETSIZE)
+		m->refusal = "denied";
+	} else if (c->faulty || c->fd >= FD_SETSIZE) {
 		COUNT(r_limit);
-	else if (old != NULL && !going(old) && !half_closed(old) &&
-	    C.silent > 0 && passed(old->heard, C.silent) != 1)
+		m->refusal = "limit";
+	} else if (old != NULL && !going(old) && !half_closed(old) &&
+	    C.silent > 0 && passed(old->heard, C.silent) != 1) {
 		COUNT(r_busy);
-	else
+		m->refusal = "busy";
+	} else
 		violate("%s#%" PRIu64 " is refused for no reason",
 		    side_text(c->side), c->name);
 }
@@ -1875,7 +1934,7 @@ check_leaving(struct tconn *c)
 	graves[c->session % 64] = g;
 	M[!c->side].unacked += g.unacked;
 	m->cur = NULL;
-	m->t_left = W.turn_paused ? W.turn_began : W.now;
+	m->t_left = turn_time();
 }
 
 /* ---- The oracle: once a turn ------------------------------------------ */
@@ -1893,6 +1952,39 @@ sooner(int64_t a, int64_t b)
 	return a < b ? a : b;
 }
 
+/* How late the program may learn that an acknowledgement came. */
+static int64_t
+sampling(bool waiting)
+{
+	int64_t span = C.write / (waiting ? 20 : 1);
+
+	if (C.keepalive > 0 && (!waiting || C.keepalive / 2 < span))
+		span = C.keepalive / 2;
+	return MS + span;
+}
+
+/* When the log has to tell the rest of what happened often. */
+static int64_t
+untold_due(void)
+{
+	const struct side_model *m;
+	int64_t due = NEVER;
+
+	for (m = M; m < M + 2 && W.log_faults == 0; m++) {
+		if (m->dropped > m->dropped_told && m->t_drop_told == NEVER)
+			violate("a drop is not told at once");
+		if (m->dropped > m->dropped_told)
+			due = sooner(due, m->t_drop_told + SEC);
+		if (m->refused > m->refused_told && m->t_refuse_told == NEVER)
+			violate("a refusal is not told at once");
+		if (m->refused > m->refused_told)
+			due = sooner(due, m->t_refuse_told + SEC);
+		if (m->end_due && !C.quiet)
+			violate("a run of drops has no end");
+	}
+	return due;
+}
+
 static int64_t
 side_due(int s)
 {
@@ -1905,16 +1997,27 @@ side_due(int s)
 		    M[s].t_left + C.expire : NEVER;
 	if (W.stops > 0 || going(c))
 		return NEVER;
+	if (c->unsure) {
+		W.may_wait = true;
+		return NEVER;
+	}
 	if (c->eof_told)
 		due = due_by(c->eof, C.eof_keep);
 	else if (C.idle > 0 && M[s].watched)
 		due = due_by(c->heard, C.idle);
 	if (C.keepalive > 0 && C.write > 0 && c->known_acked < c->out_sent)
 		due = sooner(due, due_by(c->owed, 2 * C.keepalive));
+	if (C.keepalive > 0 && C.write > 0 && !C.no_outq &&
+	    conn_unacked(c) > 0)
+		due = sooner(due, due_by(c->owes, 2 * C.keepalive +
+		    sampling(false)));
 	if (M[!s].ring.bytes == 0)
 		return due;
 	if (C.write > 0)
 		due = sooner(due, due_by(c->seen, C.write));
+	if (C.write > 0 && !C.no_outq)
+		due = sooner(due, due_by(later(c->took, c->acked), C.write +
+		    sampling(true)));
 	/* The end of -g matters to a sender that waits for it. */
 	if (!C.lossless && M[!s].cur != NULL && !M[!s].watched &&
 	    !half_closed(M[!s].cur)) {
@@ -1935,7 +2038,7 @@ next_due(void)
 	int i;
 
 	W.may_wait = false;
-	due = sooner(side_due(0), side_due(1));
+	due = sooner(sooner(side_due(0), side_due(1)), untold_due());
 	for (i = 0; i < W.ndoors; i++)
 		if (W.doors[i].t_rest != NEVER) {
 			over = W.now - W.doors[i].t_rest - REST;
@@ -1949,9 +2052,9 @@ next_due(void)
 			due = sooner(due, W.live[i]->t_accept + SCRAPE_SPAN);
 	if (W.stops > 0)
 		due = sooner(due, W.t_stop + STOP_SPAN);
-	/* What a line of drops or refusals left untold comes a second later. */
-	if (sides[0].unsaid > 0 || sides[1].unsaid > 0 ||
-	    sides[0].refused_unsaid > 0 || sides[1].refused_unsaid > 0)
+	/* When a line was lost, who knows what the next has to tell. */
+	if (W.log_faults > 0 && M[0].dropped + M[1].dropped +
+	    M[0].refused + M[1].refused > 0)
 		W.may_wait = true;
 	return due;
 }
@@ -2023,38 +2126,52 @@ check_side_sets(int s, const fd_set *r, const fd_set *w)
 {
 	struct tconn *c = M[s].cur;
 
-	M[s].watched = false;
+	M[s].watched = M[s].write_watched = false;
 	if (c == NULL)
 		return;
+	if (M[s].send_due && M[!s].ring.bytes > 0 && !going(c) && !c->shut &&
+	    !W.turn_paused)
+		violate("what came for %s was not sent at once", side_text(s));
+	M[s].send_due = false;
 	check_member(r, c->fd, should_read(s), "read", side_text(s));
 	check_member(w, c->fd, M[!s].ring.bytes > 0 && !going(c) &&
 	    !c->shut, "write", side_text(s));
 	M[s].watched = FD_ISSET(c->fd, r) != 0;
+	M[s].write_watched = FD_ISSET(c->fd, w) != 0;
 	/* What it left is read first, and may have to wait for room. */
 	if (going(c) && (space(s) > 0 || may_drop(s) == 1) &&
 	    (!W.at_once || c->turn_told != W.turn))
 		violate("%s#%" PRIu64 " stays after its connection ended",
 		    side_text(s), c->name);
-	if (c->presumed && !c->leaving)
+	if (c->presumed && !c->leaving && !c->unsure)
 		violate("bytes were dropped as if %s#%" PRIu64 " had left",
 		    side_text(s), c->name);
 }
 
 /*
  * A client whose time is up is not sent to any more, and may yet have
- * to wait for room for what it sent itself.
+ * to wait for room for what it sent itself.  With nothing to send, that
+ * can't be seen; only the clock tells, once the moment is past.
  */
 static void
 find_leaving(int s, const fd_set *r, const fd_set *w)
 {
 	struct tconn *c = M[s].cur;
+	struct gone g;
 
-	if (c != NULL && c->told == 0 && !c->shut && !FD_ISSET(c->fd, r) &&
-	    !FD_ISSET(c->fd, w) && space(s) == 0 && may_drop(s) != 1 &&
-	    ((M[!s].ring.bytes > 0 && facts(c).write) || facts(c).unheard)) {
-		c->unheard = facts(c).unheard;
+	if (c == NULL)
+		return;
+	c->unsure = false;
+	if (c->told != 0 || c->shut || FD_ISSET(c->fd, r) ||
+	    FD_ISSET(c->fd, w) || space(s) > 0 || may_drop(s) == 1)
+		return;
+	g = facts(c);
+	if (M[!s].ring.bytes > 0 ? g.write || g.unheard : g.unheard &&
+	    passed(c->owed, 2 * C.keepalive) == 1) {
+		c->unheard = g.unheard;
 		c->leaving = true;
-	}
+	} else if (g.unheard)
+		c->unsure = true;
 }
 
 /* The sets hold what they should, and nothing else. */
@@ -2261,25 +2378,69 @@ log_disconnect(const char *line, int s)
 	log_state(line);
 }
 
-/* Whether the lines so far have told all that was dropped, or some were lost. */
-static uint64_t drops_told[2];
-
-static bool
-drops_are_told(int s)
-{
-	return W.log_faults > 0 || drops_told[s] == sides[s].dropped;
-}
-
 static void
 log_drop(const char *line, int s)
 {
-	uint64_t bytes = strtoull(log_value(line, "bytes"), NULL, 10);
+	struct side_model *m = &M[s];
 
-	log_number(line, "total", sides[s].dropped);
-	drops_told[s] += bytes;
-	if (!drops_are_told(s))
+	settle();
+	log_number(line, "total", m->dropped);
+	if (!(m->overflow && log_is(line, "reason", "overflow")) &&
+	    !(m->expired && log_is(line, "reason", "expired")))
+		violate("that was not the reason: %s", line);
+	if (m->t_drop_told != NEVER && W.now - m->t_drop_told < SEC -
+	    TOLERANCE && !C.quiet && W.log_faults == 0)
+		violate("drops are told too often: %s", line);
+	COUNT(l_drop);
+	if (W.now - m->t_drop > TOLERANCE)
+		COUNT(l_drop_later);
+	m->t_drop_told = turn_time();
+	m->dropped_told += strtoull(log_value(line, "bytes"), NULL, 10);
+	if (W.log_faults == 0 && m->dropped_told != m->dropped)
 		violate("drop lines told %" PRIu64 " bytes so far: %s",
-		    drops_told[s], line);
+		    m->dropped_told, line);
+}
+
+static void
+log_drop_end(const char *line, int s)
+{
+	struct side_model *m = &M[s];
+
+	settle();
+	log_number(line, "total", m->dropped);
+	if (W.log_faults == 0 && m->t_drop_told == NEVER)
+		violate("there was no run of drops: %s", line);
+	if (W.log_faults == 0 && m->dropped_told != m->dropped)
+		violate("not all drops were told before: %s", line);
+	if (W.now - m->t_drop < SEC - TOLERANCE)
+		violate("the last drop was %.6f s ago: %s",
+		    (double)(W.now - m->t_drop) / 1e9, line);
+	COUNT(l_drop_end);
+	m->t_drop_told = NEVER;
+	m->end_due = false;
+}
+
+static void
+log_refuse(const char *line, int s)
+{
+	struct side_model *m = &M[s];
+	uint64_t count = strtoull(log_value(line, "count"), NULL, 10);
+
+	if (!log_is(line, "reason", m->refusal) ||
+	    !log_is(line, "peer", m->refused_peer))
+		violate("that was %s, %s: %s", m->refused_peer, m->refusal,
+		    line);
+	if (m->t_refuse_told != NEVER && W.log_faults == 0 &&
+	    W.now - m->t_refuse_told < SEC - TOLERANCE)
+		violate("refusals are told too often: %s", line);
+	COUNT(l_refuse);
+	if (count > 1)
+		COUNT(l_refuse_later);
+	m->t_refuse_told = turn_time();
+	m->refused_told += count;
+	if (W.log_faults == 0 && m->refused_told != m->refused)
+		violate("refuse lines told %" PRIu64 " of %" PRIu64 ": %s",
+		    m->refused_told, m->refused, line);
 }
 
 static void
@@ -2291,7 +2452,9 @@ log_stats(const char *line, int s)
 	if (log_is(line, "dir", "")) {
 		settle();
 		resolve_newcomers();	/* the connect line may be lost */
-		log_number(line, "connected", connected(s));
+		if (!connected(s) || !log_is(line, "connected", "0") ||
+		    !presume_leaving(s))
+			log_number(line, "connected", connected(s));
 		return;
 	}
 	log_number(line, "received", f->received);
@@ -2333,10 +2496,11 @@ check_log(const char *line, bool last)
 		log_disconnect(line, s);
 	else if (strcmp(event, "drop") == 0)
 		log_drop(line, s);
-	else if (strcmp(event, "drop_end") == 0) {
-		if (!drops_are_told(s))
-			violate("not all drops were told before: %s", line);
-	} else if (strcmp(event, "accept_failed") == 0) {
+	else if (strcmp(event, "drop_end") == 0)
+		log_drop_end(line, s);
+	else if (strcmp(event, "refuse") == 0)
+		log_refuse(line, s);
+	else if (strcmp(event, "accept_failed") == 0) {
 		if (strstr(line, strerror(W.lack)) == NULL)
 			violate("it is %s: %s", strerror(W.lack), line);
 	} else if (strcmp(event, "stats") == 0)
@@ -2710,6 +2874,19 @@ note_acked(struct tconn *c, uint64_t unacked)
 	W.progress = true;
 }
 
+/* How often there may be a reason to ask, at the most. */
+static int64_t
+ask_span(void)
+{
+	int64_t span = C.write > 0 ? C.write / 20 : NEVER;
+
+	if (!C.lossless)
+		span = sooner(span, C.grace / 20);
+	if (C.write > 0 && C.keepalive > 0)
+		span = sooner(span, C.keepalive / 2);
+	return MS + sooner(span, SEC);
+}
+
 int
 sim_ioctl(int fd, unsigned long request, ...)
 {
@@ -2734,7 +2911,7 @@ sim_ioctl(int fd, unsigned long request, ...)
 	if (c->shut && (*p > 0 || W.now < c->t_fin_acked))
 		++*p;
 	note_acked(c, (uint64_t)*p);
-	if (*p == c->asked && W.now - c->t_asked < MS / 2)
+	if (*p == c->asked && W.now - c->t_asked < ask_span() / 2)
 		c->asked_often++;
 	else
 		c->asked_often = 0;
@@ -2816,7 +2993,7 @@ sim_accept(int fd, struct sockaddr *sa, socklen_t *len)
 	W.files[c->fd].conn = c;
 	c->serial = ++W.serials;
 	c->t_accept = W.turn_paused ? W.turn_began : W.now;
-	c->heard = c->took = c->acked = c->seen = stamp_now();
+	c->heard = c->took = c->acked = c->seen = c->owes = stamp_now();
 	c->asked = INT64_MAX;
 	W.progress = true;
 	if (c->side != METRICS)
@@ -2907,11 +3084,16 @@ read_done(struct tconn *c, unsigned char *buf, size_t n)
 	if (c->side == METRICS || W.stops > 0)
 		return;
 	c->in_taken += n;
+	/* All that is ready is read before anything is sent. */
+	if (FD_ISSET(c->fd, &W.ready_r) && c->turn_of_read != W.turn &&
+	    c->turn_again != W.turn && connected(!c->side) &&
+	    !M[!c->side].write_watched)
+		M[!c->side].send_due = true;
 	if (c->turn_of_read != W.turn)
 		c->turn_read = 0;
 	c->turn_of_read = W.turn;
 	c->turn_read += n;
-	c->heard = c->owed = stamp_now();
+	c->heard = c->owed = c->owes = stamp_now();
 	m = &M[c->side];
 	if (m->ring.bytes > 0 && sides[c->side].ring.start +
 	    sides[c->side].ring.used < C.capacity && sides[c->side].ring.start
@@ -3026,6 +3208,8 @@ sent_done(struct tconn *c, size_t n)
 	c->took = c->seen = stamp_now();
 	if (c->known_acked == c->out_sent)
 		c->owed = stamp_now();
+	if (conn_unacked(c) == 0)
+		c->owes = stamp_now();
 	c->asked = INT64_MAX;
 }
 
@@ -3046,6 +3230,8 @@ sim_send(int fd, const void *buf, size_t len, int flags)
 		violate("send() of %zu bytes, half-closed %d", len, c->shut);
 	if (c->side != METRICS && c != M[c->side].cur)
 		violate("send() to a client that has no slot");
+	if (c->side != METRICS)
+		M[c->side].send_due = false;
 	if (c->side != METRICS && len > M[!c->side].ring.bytes)
 		violate("send() of %zu bytes, %" PRIu64 " held", len,
 		    M[!c->side].ring.bytes);
@@ -3145,6 +3331,8 @@ sim_close(int fd)
 	enter();
 	settle();
 	f->kind = VF_NONE;
+	if (fd < FD_SETSIZE)
+		FD_CLR(fd, &W.ready_r);
 	if (kind != VF_CONN)
 		return 0;
 	W.progress = true;
@@ -3207,11 +3395,23 @@ sim_write(int fd, const void *buf, size_t len)
 	if (!W.asked_log || !log_open())
 		violate("a log line is written without asking");
 	W.asked_log = false;
+	if (W.log_cut && (len != 1 || *(const char *)buf != '\n'))
+		violate("the last line has no end");
 	if (fault(4)) {
 		COUNT(f_log_error);
 		W.log_skipped++;
 		W.log_faults++;
+		if (len > 1 && one_in(&world_dice, 3)) {
+			COUNT(f_log_cut);
+			W.log_cut = true;
+			return 1 + (ssize_t)roll(&world_dice, len - 1);
+		}
 		return fail(one_in(&world_dice, 2) ? EPIPE : ENOSPC);
+	}
+	if (W.log_cut) {		/* now for the next line itself */
+		W.log_cut = false;
+		W.asked_log = true;
+		return 1;
 	}
 	memcpy(text, buf, n);
 	text[n] = '\0';
@@ -3464,6 +3664,11 @@ sim_pselect(int nfds, fd_set *r, fd_set *w, fd_set *e,
 		W.wall_jump += roll_log(&world_dice, 1, 1000000) * SEC *
 		    (one_in(&world_dice, 2) ? 1 : -1);
 	}
+	if (n <= 0) {
+		FD_ZERO(&W.ready_r);
+	} else {
+		W.ready_r = *r;
+	}
 	turn_begins();
 	return n;
 }
@@ -3544,7 +3749,8 @@ config_flags(struct chance *d)
 		option(s == 0 ? "-A" : "-B");
 		option("fd00::/%d", 120 + n);
 	}
-	if (one_in(d, 2))
+	C.quiet = one_in(d, 2);
+	if (C.quiet)
 		option("-q");
 	else if (one_in(d, 8))
 		option("-v");
@@ -3710,6 +3916,10 @@ world_begin(uint64_t seed)
 		W.files[i].kind = VF_STD;
 	W.t_signal[0] = W.t_signal[1] = W.t_log_stall = NEVER;
 	W.actors[0].t_act = W.actors[1].t_act = W.prober.t_act = NEVER;
+	for (i = 0; i < 2; i++) {
+		M[i].t_drop_told = M[i].t_refuse_told = NEVER;
+		M[i].refusal = "nobody";
+	}
 }
 
 static void run(uint64_t) __attribute__((noreturn));
@@ -3763,6 +3973,7 @@ field(double years, uint64_t seed)
 	option("tcpbridge");
 	option("-q");
 	option("-4");
+	C.quiet = true;
 	option("1001");
 	option("1002");
 	C.field = C.v4 = true;
