@@ -1174,13 +1174,16 @@ side_patience(const struct side *side)
 
 /* How long a client that sends nothing may acknowledge nothing, either: twice
  * -k, for keepalive is not sent while data is unacknowledged (tcp(7)).  A live
- * client that takes nothing looks the same, so not where -w says never. */
+ * client that takes nothing looks the same, so not where -w says never; and
+ * where data waits for it, -w decides if that is no longer. */
 static int64_t
 side_ack_limit(const struct side *side)
 {
+	int64_t limit = 2 * conf.keepalive;
+
 	return !side_connected(side) || side->acked == side->other->sent ||
-	    conf.keepalive == 0 || conf.stall == NEVER ? NEVER :
-	    2 * conf.keepalive;
+	    limit == 0 || conf.stall == NEVER ||
+	    (wants_write(side) && conf.stall <= limit) ? NEVER : limit;
 }
 
 /* How often to ask what a client has acknowledged, to time all these. */

@@ -1664,6 +1664,15 @@ resolve_newcomers(void)
 			keep(M[s].newcomer);
 }
 
+/* Does it matter how long c has acknowledged nothing?  Not where -w decides. */
+static bool
+has_to_acknowledge(const struct tconn *c)
+{
+	return C.keepalive > 0 && C.write > 0 &&
+	    c->known_acked < c->out_sent &&
+	    (M[!c->side].ring.bytes == 0 || C.write > 2 * C.keepalive);
+}
+
 /* Which reasons there are to close c, now. */
 static struct gone
 facts(const struct tconn *c)
@@ -1682,8 +1691,7 @@ facts(const struct tconn *c)
 	g.write = c->leaving || (C.write > 0 && M[!c->side].ring.bytes > 0 &&
 	    passed(c->took, C.write) != 0 &&
 	    (C.no_outq || passed(later(c->took, c->acked), C.write) != 0));
-	g.unheard = c->unheard || (C.keepalive > 0 && C.write > 0 &&
-	    c->known_acked < c->out_sent &&
+	g.unheard = c->unheard || (has_to_acknowledge(c) &&
 	    passed(c->owed, 2 * C.keepalive) != 0);
 	g.keepalive = c->told == ETIMEDOUT || g.unheard;
 	g.replaced = m->newcomer != NULL && (C.silent == 0 || going(c) ||
@@ -2005,10 +2013,9 @@ side_due(int s)
 		due = due_by(c->eof, C.eof_keep);
 	else if (C.idle > 0 && M[s].watched)
 		due = due_by(c->heard, C.idle);
-	if (C.keepalive > 0 && C.write > 0 && c->known_acked < c->out_sent)
+	if (has_to_acknowledge(c))
 		due = sooner(due, due_by(c->owed, 2 * C.keepalive));
-	if (C.keepalive > 0 && C.write > 0 && !C.no_outq &&
-	    conn_unacked(c) > 0)
+	if (has_to_acknowledge(c) && !C.no_outq && conn_unacked(c) > 0)
 		due = sooner(due, due_by(c->owes, 2 * C.keepalive +
 		    sampling(false)));
 	if (M[!s].ring.bytes == 0)

@@ -20,6 +20,20 @@ test_write_a_side_that_takes_nothing_is_closed_in_time()
 	done
 }
 
+# Its system answers all the while, so it is not the network: also where twice
+# -k is no longer than -w, as by default.
+test_write_a_stopped_client_is_not_taken_for_a_dead_network()
+{
+	for s in A B; do
+		face "$s"
+		bridge_start -k 1.5 -w 3
+		client_open "$side" && client_open "$other" || return
+		client_freeze "$side"
+		head -c 30000000 /dev/zero >"$work/$other.fifo" &
+		assert_timed_out 3 write
+	done
+}
+
 test_write_a_side_that_takes_nothing_is_not_closed_before()
 {
 	for s in A B; do
