@@ -1709,6 +1709,7 @@ main(int argc, char **argv)
 
 	descriptors_open();
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);	/* a log that may not grow */
 	options_read(argc, argv);
 	if (conf.syslog)
 		openlog(conf.name[0] != '\0' ? conf.name : "tcpbridge",

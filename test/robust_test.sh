@@ -197,6 +197,19 @@ test_a_stopped_terminal_does_not_stall_it()
 	end_process "$reader"
 }
 
+# The log is a file that may not grow past one or two kilobytes.
+test_a_log_at_its_limit_does_not_end_the_bridge()
+{
+	need_peer || return 0
+	bridge_before='ulimit -f 2'
+	bridge_start && client_open B || return
+	"$PEER" burst "$(port A)" 50 100 >"$work/sent"
+	client_hears_file B "$work/sent"
+	is_alive "$bridge_pid"
+	assertTrue 'the bridge is gone' $?
+	bridge_kill		# a line is cut, as it should be
+}
+
 test_a_full_disk_under_the_log_does_not_stall_it()
 {
 	[ -c /dev/full ] || { skip 'no /dev/full'; return 0; }
