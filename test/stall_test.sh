@@ -10,7 +10,7 @@ test_write_a_side_that_takes_nothing_is_closed_in_time()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -w 2
+		bridge_start -v -w 2
 		client_open "$side" && client_open "$other" || return
 		client_freeze "$side"
 		head -c 30000000 /dev/zero >"$work/$other.fifo" &

@@ -6,7 +6,7 @@
 
 test_idle_a_silent_side_is_closed_in_time_and_not_before()
 {
-	bridge_start -i 2
+	bridge_start -v -i 2
 	client_open A && client_open B || return
 	for s in A B; do
 		face "$s"
