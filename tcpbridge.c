@@ -57,7 +57,8 @@
 #define VERSION "1.0"
 #define U64 "%" PRIu64
 #define NELEM(array) (sizeof (array) / sizeof (array)[0])
-#define EACH(item, array) (item = array; item < array + NELEM(array); item++)
+#define EACH(item, array) \
+    ((item) = (array); (item) < (array) + NELEM(array); (item)++)
 
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
@@ -157,7 +158,7 @@ static struct side {
 	int64_t progress;	/* when it last took a byte, or none waited */
 	int64_t sampled;	/* when acked was asked for */
 	uint64_t acked;		/* what of all sent it acknowledged */
-	int64_t acked_time;	/* when that grew, it sent, or owed nothing */
+	int64_t acked_time;	/* when that grew, it sent, or owed none */
 	char peer[ADDRESS_SIZE];
 } sides[SIDES];
 
@@ -330,7 +331,8 @@ leave(int status)
 	char *c;
 
 	for (c = page; *c != '\0'; c++)
-		*c = (unsigned char)*c < ' ' || *c == 127 ? '?' : *c;
+		if ((unsigned char)*c < ' ' || *c == 127)
+			*c = '?';
 	fprintf(stderr, "tcpbridge: %s\n", page);
 	if (conf.syslog && status == 1)
 		syslog(LOG_ERR, "%s", page);
@@ -601,8 +603,8 @@ trace_bytes(const struct side *side, const unsigned char *bytes, size_t size)
 
 				hex[0] = "0123456789abcdef"[c >> 4];
 				hex[1] = "0123456789abcdef"[c & 15];
-				row[51 + i] = c < ' ' || c > '~' ? '.' :
-				    (char)c;
+				row[51 + i] = (char)(c >= ' ' && c <= '~' ? c :
+				    '.');
 			}
 			row[50] = row[51 + i] = '|';
 			page_add("%08zx  %.*s\n", offset, (int)(52 + i), row);
