@@ -186,10 +186,11 @@ test_the_live_line_has_totals_and_rates_each_way()
 }
 
 # rated: tells whether the line once had 3000 and 42 bytes a second, in one
-# period or in two.
+# period or in two; up to a tenth less, for a busy machine draws late.
 rated()
 {
-	draws | grep -q '>3\.0k/s' && draws | grep -q '< *42/s'
+	draws | grep -q -e '>3\.0k/s' -e '>2\.[7-9]k/s' &&
+	    draws | grep -q -e '< *4[0-2]/s' -e '< *3[89]/s'
 }
 
 test_the_live_line_has_the_held_bytes_as_a_bar_and_the_drops()
