@@ -1030,7 +1030,7 @@ static void
 metrics_add(void)
 {
 #define BOTH(what) sides[SIDE_A].what, sides[SIDE_B].what
-#define HEAD(name, type, help) "# HELP tcpbridge_" name " " help "\n" \
+#define METRIC(name, type, help) "# HELP tcpbridge_" name " " help "\n" \
     "# TYPE tcpbridge_" name " " type "\ntcpbridge_" name
 	int i;
 
@@ -1058,13 +1058,13 @@ metrics_add(void)
 		metric_add("refused_total", i > DENIED ? NULL : "Newcomers "
 		    "refused, by reason.", "side", refusal_names[i],
 		    BOTH(refused[i]));
-	page_add(HEAD("capacity_bytes", "gauge", "Most bytes held in each "
+	page_add(METRIC("capacity_bytes", "gauge", "Most bytes held in each "
 	    "direction.") " %zu\n", conf.capacity);
-	page_add(HEAD("log_lost_lines_total", "counter", "Log lines not "
+	page_add(METRIC("log_lost_lines_total", "counter", "Log lines not "
 	    "written.") " " U64 "\n", log_lost + log_unsaid);
-	page_add(HEAD("start_time_seconds", "gauge", "Start, seconds since "
+	page_add(METRIC("start_time_seconds", "gauge", "Start, seconds since "
 	    "1970.") " %" PRId64 "\n", (int64_t)start_time);
-	page_add(HEAD("build_info", "gauge", "Version and name.")
+	page_add(METRIC("build_info", "gauge", "Version and name.")
 	    "{version=\"" VERSION "\",name=\"%s\"} 1\n", conf.name);
 }
 
@@ -1244,7 +1244,7 @@ side_timers(struct side *side, int64_t *due)
 		side_lose(side, TIMEOUT, " cause=idle");
 	if (is_over(side->acked_time, side_ack_limit(side), due))
 		side_lose(side, TIMEOUT, " cause=keepalive");
-	is_over(side->progress, side_patience(side), due);
+	is_over(side->progress, side_patience(side), due); /* for -g */
 	if (wants_write(side) && is_over(side->progress, conf.stall, due))
 		side_lose(side, TIMEOUT, " cause=write");
 }
@@ -1571,10 +1571,12 @@ parse_place(const char *what, char *text, struct place *place)
 	place->host = length == 0 || strcmp(host, "*") == 0 ? NULL : host;
 }
 
-/* A numeric address, or one with the number of bits that have to agree. */
+/* A numeric address, or one with the number of bits that have to agree.  No
+ * client is v4-mapped (RFC 4291), for IPv6 sockets are V6ONLY. */
 static void
 parse_net(const char *what, char *text, struct side *side)
 {
+	static const unsigned char v4_mapped[12] = { [10] = 255, [11] = 255 };
 	struct net *net = &side->nets[side->net_count];
 	char *slash = strchr(text, '/'), *bits = slash != NULL ? slash + 1 : "";
 	long most = strchr(text, ':') != NULL ? 128 : 32;
@@ -1587,7 +1589,8 @@ parse_net(const char *what, char *text, struct side *side)
 	net->bits = (size_t)number;
 	if (slash != NULL)
 		*slash = '\0';
-	valid = inet_pton(net->family, text, net->bytes) == 1;
+	valid = inet_pton(net->family, text, net->bytes) == 1 &&
+	    (most == 32 || memcmp(net->bytes, v4_mapped, sizeof v4_mapped));
 	if (slash != NULL)
 		*slash = '/';
 	if (!valid || number < 0 || *bits != '\0')

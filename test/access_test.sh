@@ -171,7 +171,8 @@ test_a_seventeenth_network_is_a_usage_error()
 test_a_malformed_network_is_a_usage_error()
 {
 	for net in 1.2.3.4/33 1.2.3/8 1.2.3.4/08x ::/129 1:2:3:4:5:6:7:8:9/8 \
-	    localhost/8 /0 '[::1]' ::1%lo ::ffff:1.2.3 10 127/8 ffff; do
+	    localhost/8 /0 '[::1]' ::1%lo ::ffff:1.2.3 10 127/8 ffff \
+	    ::ffff:1.2.3.4 ::ffff:0:0/96; do
 		bridge_run -A "$net" 127.0.0.1:0 127.0.0.1:0
 		assert_refuses 2 '-A: ' "'$net'"
 		bridge_run -B "$net" 127.0.0.1:0 127.0.0.1:0
