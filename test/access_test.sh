@@ -156,30 +156,6 @@ test_each_side_has_networks_of_its_own()
 	denies B
 }
 
-test_a_seventeenth_network_is_a_usage_error()
-{
-	for letter in A B; do
-		set --
-		while [ $# -lt 34 ]; do
-			set -- "$@" "-$letter" "10.0.$#.0/24"
-		done
-		bridge_run "$@" 127.0.0.1:0 127.0.0.1:0
-		assert_refuses 2 "-$letter: " "'10.0.32.0/24'"
-	done
-}
-
-test_a_malformed_network_is_a_usage_error()
-{
-	for net in 1.2.3.4/33 1.2.3/8 1.2.3.4/08x ::/129 1:2:3:4:5:6:7:8:9/8 \
-	    localhost/8 /0 '[::1]' ::1%lo ::ffff:1.2.3 10 127/8 ffff \
-	    ::ffff:1.2.3.4 ::ffff:0:0/96; do
-		bridge_run -A "$net" 127.0.0.1:0 127.0.0.1:0
-		assert_refuses 2 '-A: ' "'$net'"
-		bridge_run -B "$net" 127.0.0.1:0 127.0.0.1:0
-		assert_refuses 2 '-B: ' "'$net'"
-	done
-}
-
 test_a_stranger_replaces_nobody()
 {
 	need_loopbacks || return 0

@@ -65,14 +65,20 @@ say_counted()
 	esac
 }
 
+# full_start BYTES: starts a bridge that can hold so many for $other, and does.
+full_start()
+{
+	bridge_start -b "$1"
+	client_open "$side" || return
+	client_say "$side" "$(printf "%$1s" '')"
+	wait_total "$1" held "$dir"
+}
+
 test_dropping_is_told_once_then_once_a_second_then_its_end()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -b 1k
-		client_open "$side" || return
-		client_say "$side" "$(printf '%1024s' '')"
-		wait_total 1024 held "$dir"
+		full_start 1024 || return
 		began=$(date +%s)
 		drip 20
 		lines=$(log_count "event=drop dir=$dir ")
@@ -94,10 +100,7 @@ test_all_that_was_dropped_is_told_in_the_end()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -b 1k
-		client_open "$side" || return
-		client_say "$side" "$(printf '%1024s' '')"
-		wait_total 1024 held "$dir"
+		full_start 1024 || return
 		drip 3
 		wait_until 5 all_drops_told
 		assertTrue "told $(drop_bytes)" $?
@@ -132,10 +135,7 @@ test_the_first_drop_is_told_at_once()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -b 10
-		client_open "$side" || return
-		client_say "$side" '0123456789'
-		wait_total 10 held "$dir"
+		full_start 10 || return
 		client_say "$side" '01234'
 		wait_log "level=warn event=drop dir=$dir session=1 reason=overflow bytes=5 drops=1 total=5\$" 2
 	done
@@ -162,9 +162,7 @@ test_a_reader_that_stopped_costs_drops_and_nothing_else()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -w 0
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$other"
+		stuck_start "$other" -w 0 || return
 		client_pour "$side" 30000000
 		wait_log "event=drop dir=$dir .* reason=overflow" 20
 		wait_total 30000000 received "$dir" 20
@@ -185,13 +183,10 @@ test_a_slow_reader_slows_the_sender_and_loses_nothing()
 		face "$s"
 		bridge_start -g 3
 		client_open "$side" || return
-		"$PEER" sip "$(port "$other")" 65536 15 100000 >"$work/got" &
-		sipper=$!
-		wait_log "event=connect side=$other"
+		sipper_open "$other" 65536 15 100000
 		client_feed "$side" "$work/much"
-		wait_until 30 same_size "$work/much" "$work/got"
-		end_process "$sipper"
-		assert_same_bytes 'what was sipped' "$work/much" "$work/got"
+		wait_until 30 same_size "$work/much" "$work/sipped"
+		assert_same_bytes 'what was sipped' "$work/much" "$work/sipped"
 		refute_log 'event=drop '
 	done
 }
@@ -200,9 +195,7 @@ test_within_the_grace_the_sender_is_held_back()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -w 0 -g 60
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$other"
+		stuck_start "$other" -w 0 -g 60 || return
 		client_feed "$side" /dev/zero
 		bridge_busy=yes
 		sleep 2
@@ -217,9 +210,7 @@ test_after_the_grace_the_buffer_fills_and_overflows()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -w 0 -g 3
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$other"
+		stuck_start "$other" -w 0 -g 3 || return
 		head -c 30000000 /dev/zero >"$work/$side.fifo" &
 		wait_log "event=connect side=$other" && sleep 1
 		refute_log 'event=drop '
@@ -234,9 +225,7 @@ test_without_grace_nobody_is_held_back()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -w 0 -g 0
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$other"
+		stuck_start "$other" -w 0 -g 0 || return
 		client_pour "$side" 30000000
 		wait_total 30000000 received "$dir" 2
 		wait_log "event=drop dir=$dir .* reason=overflow"
@@ -265,9 +254,7 @@ test_lossless_holds_the_sender_back_from_a_stopped_reader()
 	make_bytes "$work/much" 20000000
 	for s in A B; do
 		face "$s"
-		bridge_start -l -w 0
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$other"
+		stuck_start "$other" -l -w 0 || return
 		client_feed "$side" "$work/much"
 		sleep 1
 		assert_idle

@@ -19,8 +19,7 @@ test_a_client_that_spoke_just_now_is_kept_and_the_newcomer_refused()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -r 60
-		client_open "$side" && client_open "$other" || return
+		pair_start -r 60 || return
 		client_say "$side" 'busy'
 		client_hears "$other" 'busy'
 		refused_as_busy "$side" 'evil'
@@ -49,8 +48,7 @@ test_a_client_silent_for_that_long_is_replaced()
 # the end more than that after it came.
 test_a_client_silent_for_less_is_not_replaced()
 {
-	bridge_start -r 5
-	client_open A && client_open B || return
+	pair_start -r 5 || return
 	for word in one two; do
 		client_say A "$word"
 		client_say B "$word"
@@ -64,8 +62,7 @@ test_a_client_silent_for_less_is_not_replaced()
 
 test_what_a_client_sent_before_the_newcomer_came_counts()
 {
-	bridge_start -r 1
-	client_open A && client_open B || return
+	pair_start -r 1 || return
 	sleep 1.1
 	bridge_freeze
 	for side in A B; do
@@ -127,8 +124,7 @@ test_a_port_scan_does_not_evict_a_live_device()
 	need_peer || return 0
 	for s in A B; do
 		face "$s"
-		bridge_start -r 60
-		client_open "$side" && client_open "$other" || return
+		pair_start -r 60 || return
 		client_say "$side" 'measured'
 		client_hears "$other" 'measured'
 		"$PEER" burst "$(port "$side")" 50 10 >/dev/null
@@ -141,8 +137,7 @@ test_a_port_scan_does_not_evict_a_live_device()
 
 test_refused_newcomers_are_not_in_the_totals()
 {
-	bridge_start -r 60
-	client_open A && client_open B || return
+	pair_start -r 60 || return
 	refused_as_busy A 'evil'
 	refused_as_busy B 'evil'
 	assert_accounted

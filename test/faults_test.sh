@@ -15,25 +15,26 @@ send='?send,?sendto'
 fcntl='?fcntl,?fcntl64'
 wait='?pselect6,?pselect6_time64'
 trace=$work/trace
+injectable=
 
 # No leak checker runs in a process that is traced.
 ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
 export ASAN_OPTIONS
 
-# need_inject: strace that may attach itself, and a bridge that it can see.
+# need_inject: strace that may attach itself, and a bridge that it can see; what
+# was so once stays so.
 need_inject()
 {
 	need_linux && need_proc && need strace && need_native || return 1
-	sleep 10 &
-	traced=$!
-	strace -qq -o "$trace" -e inject=close:error=EIO -p $traced \
+	[ -z "$injectable" ] || return 0
+	bridge_start
+	strace -qq -o "$trace" -e inject=close:error=EIO -p "$bridge_pid" \
 	    2>"$work/strace.err" &
 	tracer=$!
-	wait_until 2 is_traced $traced
-	able=$?
-	end_process $traced
+	! wait_until 5 is_traced "$bridge_pid" || injectable=yes
 	end_process $tracer
-	[ $able -eq 0 ] || skip "strace can't: $(cat "$work/strace.err")"
+	bridge_kill
+	[ -n "$injectable" ] || skip "strace can't: $(cat "$work/strace.err")"
 }
 
 is_traced()
@@ -254,18 +255,25 @@ disconnect_reason()
 	esac
 }
 
+# costs CALLS ERROR SIDE: A says something to B, and since one of these calls
+# fails then, the client of that side is gone.
+costs()
+{
+	bridge_start && inject "$1" "$2" 1 || return
+	client_open A && client_open B || return
+	client_say A 'last words'
+	wait_log "disconnect side=$3 .* $(disconnect_reason "$2")"
+	injected
+}
+
 # What the client had sent is still read.
 test_a_failed_recv_ends_that_client_and_loses_nothing()
 {
 	need_inject || return 0
 	for error in ECONNRESET ETIMEDOUT EHOSTUNREACH; do
-		bridge_start && inject "$recv" $error 1 || return
-		client_open A && client_open B || return
-		client_say A 'last words'
-		wait_log "disconnect side=A .* $(disconnect_reason "$error")"
+		costs "$recv" $error A || return
 		client_hears B 'last words' 2
 		client_stays B
-		injected
 		client_open A && client_say B 'answer'
 		client_hears A 'answer' 2
 		it_ends
@@ -277,13 +285,9 @@ test_a_failed_send_ends_that_client_and_loses_nothing()
 {
 	need_inject || return 0
 	for error in EPIPE ETIMEDOUT ENOBUFS; do
-		bridge_start && inject "$send" $error 1 || return
-		client_open A && client_open B || return
-		client_say A 'words'
-		wait_log "disconnect side=B .* $(disconnect_reason "$error")"
+		costs "$send" $error B || return
 		client_stays A
-		injected
-		client_open B && client_hears B 'words' 2
+		client_open B && client_hears B 'last words' 2
 		it_ends
 	done
 }

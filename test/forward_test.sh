@@ -8,8 +8,7 @@ test_what_one_side_says_the_other_hears()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start
-		client_open "$side" && client_open "$other" || return
+		pair_start || return
 		client_say "$side" 'ping'
 		client_hears "$other" 'ping'
 		client_say "$other" 'pong'
@@ -19,8 +18,7 @@ test_what_one_side_says_the_other_hears()
 
 test_nothing_is_said_by_the_bridge_itself()
 {
-	bridge_start
-	client_open A && client_open B || return
+	pair_start || return
 	totals_ask
 	client_heard_nothing A
 	client_heard_nothing B
@@ -34,8 +32,7 @@ test_every_byte_value_passes_unchanged()
 	printf '\000\377\000\r\n\004' >>"$work/all"
 	for s in A B; do
 		face "$s"
-		bridge_start
-		client_open "$side" && client_open "$other" || return
+		pair_start || return
 		client_feed "$side" "$work/all"
 		client_hears_file "$other" "$work/all"
 	done
@@ -45,8 +42,7 @@ test_whole_streams_pass_both_ways_at_once()
 {
 	make_bytes "$work/from_A" 20000000
 	make_bytes "$work/from_B" 15000001
-	bridge_start
-	client_open A && client_open B || return
+	pair_start || return
 	client_feed A "$work/from_A"
 	client_feed B "$work/from_B"
 	client_hears_file B "$work/from_A" 60
@@ -60,8 +56,7 @@ test_whole_streams_pass_both_ways_at_once()
 test_the_totals_add_up_at_every_moment_of_a_stream()
 {
 	make_bytes "$work/stream" 20000000
-	bridge_start
-	client_open A && client_open B || return
+	pair_start || return
 	client_feed A "$work/stream"
 	client_feed B "$work/stream"
 	for moment in 1 2 3 4 5 6 7 8; do
@@ -91,8 +86,7 @@ test_a_bridge_with_little_memory_passes_a_long_stream()
 {
 	make_bytes "$work/stream" 30011
 	for bytes in 1 7 4096; do
-		bridge_start -b "$bytes" -g 5
-		client_open A && client_open B || return
+		pair_start -b "$bytes" -g 5 || return
 		client_feed A "$work/stream"
 		client_feed B "$work/stream"
 		client_hears_file B "$work/stream" 30
@@ -111,12 +105,9 @@ test_a_small_ring_goes_round_under_a_slow_reader()
 		face "$s"
 		bridge_start -b 10007 -g 5
 		client_open "$side" || return
-		"$PEER" sip "$(port "$other")" 3001 1 4096 >"$work/sipped" &
-		sipper=$!
-		wait_log "event=connect side=$other"
+		sipper_open "$other" 3001 1 4096
 		client_feed "$side" "$work/stream"
 		wait_until 20 same_size "$work/stream" "$work/sipped"
-		end_process "$sipper"
 		assert_same_bytes 'the stream' "$work/stream" "$work/sipped"
 	done
 }

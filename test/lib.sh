@@ -312,6 +312,22 @@ free_ports()
 	bridge_start_at 20000 "$host" && bridge_stop
 }
 
+# blind_start [OPTIONS]: starts a bridge whose log can't be read, or does not
+# say that it is ready, and waits until it answers.
+# shellcheck disable=SC2120 # the suites give arguments
+blind_start()
+{
+	blind_before=$bridge_before
+	bridge_before=
+	free_ports
+	bridge_before=$blind_before
+	bridge_launch "$@" -- "$host:$port_A" "$host:$port_B"
+	for blind in A B; do
+		wait_until 10 socat -u OPEN:/dev/null "TCP:$host:$(port $blind)"
+		assertTrue "nobody answers at side $blind" $? || return
+	done
+}
+
 # bridge_stop: ends the bridge with SIGTERM; asserts status 0, what
 # log_check asserts, and that it did not spin.
 bridge_stop()
@@ -535,6 +551,33 @@ client_dial()
 	    <"$client_fifo" >"$work/${2:-$1}.got" 2>"$work/${2:-$1}.err" &
 	eval "client_${2:-$1}=$!"
 	clients="$clients ${2:-$1}"
+}
+
+# pair_start [OPTIONS]: starts a bridge with a client on each side, session 1 at
+# $side and session 2 at $other: A and B, if the test does not face one.
+pair_start()
+{
+	bridge_start "$@" && client_open "$side" && client_open "$other"
+}
+
+# stuck_start SIDE [OPTIONS]: the same, and the client of SIDE reads nothing.
+stuck_start()
+{
+	stuck=$1
+	shift
+	pair_start "$@" && client_freeze "$stuck"
+}
+
+# sipper_open SIDE BYTES MS [RCVBUF]: a client of that side reads so many bytes
+# every so many milliseconds, into $work/sipped.
+sipper_open()
+{
+	: >"$work/sipped"
+	"$PEER" sip "$(port "$1")" "$2" "$3" ${4:+"$4"} >"$work/sipped" &
+	# shellcheck disable=SC2034 # eval reads it
+	client_sipper=$!
+	clients="$clients sipper"
+	wait_log "event=connect side=$1"
 }
 
 # client_run PORT [OPTIONS]: becomes a client between standard input and
@@ -779,7 +822,9 @@ need_root()
 
 need_ipv6()
 {
-	[ -s /proc/net/if_inet6 ] || ifconfig 2>/dev/null | grep -q inet6 ||
+	# A file in /proc has no size.
+	grep -q . /proc/net/if_inet6 2>/dev/null ||
+	    ifconfig 2>/dev/null | grep -q inet6 ||
 	    skip 'the system has no IPv6'
 }
 
@@ -828,6 +873,7 @@ setUp()
 	client_with=socat
 	client_host=$host
 	client_wait=0.5
+	face A
 	test_skipped=
 	: >"$log"
 	asserts_before=${__shunit_assertsTotal:?unknown version of shunit2}

@@ -112,9 +112,7 @@ test_the_time_is_utc()
 
 test_quiet_says_only_warnings_and_errors()
 {
-	free_ports
-	bridge_launch -q -b 10 -- "$host:$port_A" "$host:$port_B"
-	wait_until 10 socat -u OPEN:/dev/null "TCP:$host:$port_B"
+	blind_start -q -b 10 || return
 	client_dial A
 	client_say A '0123456789abc'
 	wait_log 'level=warn event=drop dir=A->B'
@@ -127,8 +125,7 @@ test_quiet_says_only_warnings_and_errors()
 
 test_verbose_says_all_that_the_default_says()
 {
-	bridge_start -v
-	client_open A && client_open B || return
+	pair_start -v || return
 	client_say A 'hello'
 	client_hears B 'hello'
 	client_close A
@@ -141,8 +138,7 @@ test_verbose_says_all_that_the_default_says()
 
 test_standard_output_stays_empty()
 {
-	bridge_start
-	client_open A && client_open B || return
+	pair_start || return
 	client_say A 'hello'
 	client_hears B 'hello'
 	bridge_stop

@@ -8,8 +8,7 @@ test_a_side_that_closes_leaves_the_other_connected()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start
-		client_open "$side" && client_open "$other" || return
+		pair_start || return
 		client_close "$side"
 		client_lost "$side"
 		wait_log "event=disconnect side=$side .* reason=eof .* state=ONLY_$other\$"
@@ -38,9 +37,7 @@ test_a_side_whose_process_is_killed_leaves_the_other_connected()
 	make_bytes "$work/unread" 100000
 	for s in A B; do
 		face "$s"
-		bridge_start
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$side"
+		stuck_start "$side" || return
 		client_feed "$other" "$work/unread"
 		wait_total 100000 sent "$back"
 		client_kill "$side"
@@ -68,8 +65,7 @@ test_traffic_resumes_when_a_side_returns()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start
-		client_open "$side" && client_open "$other" || return
+		pair_start || return
 		client_close "$side"
 		client_open "$side" again || return
 		client_say again 'I am back'
@@ -85,8 +81,7 @@ test_what_is_sent_meanwhile_arrives_at_the_return()
 	make_bytes "$work/meanwhile" 3000000
 	for s in A B; do
 		face "$s"
-		bridge_start
-		client_open "$side" && client_open "$other" || return
+		pair_start || return
 		client_close "$side"
 		client_feed "$other" "$work/meanwhile"
 		wait_total 3000000 held "$back"
@@ -172,9 +167,7 @@ test_what_is_held_for_a_side_outlives_its_connection()
 	make_bytes "$work/much" 3000000
 	for s in A B; do
 		face "$s"
-		bridge_start -w 0
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$side"
+		stuck_start "$side" -w 0 || return
 		client_feed "$other" "$work/much"
 		wait_total 3000000 received "$back"
 		held=$(total held "$back")
@@ -191,8 +184,7 @@ test_what_is_held_for_a_side_outlives_its_connection()
 # own when it returns.
 test_both_sides_find_what_waits_for_them()
 {
-	bridge_start
-	client_open A && client_open B || return
+	pair_start || return
 	client_close A
 	client_say B 'for A'
 	wait_total 5 held 'B->A'

@@ -24,8 +24,7 @@ compile()
 it_works()
 {
 	make_bytes "$work/stream" 100003
-	bridge_start "$@"
-	client_open A && client_open B || return
+	pair_start "$@" || return
 	client_feed A "$work/stream"
 	client_hears_file B "$work/stream"
 	client_feed B "$work/stream"

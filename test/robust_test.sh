@@ -4,21 +4,6 @@
 # stall it, or put a byte into a stream.
 . "${0%/*}/lib.sh"
 
-# blind_start: starts a bridge whose log nobody can read, on ports
-# that were free, and waits until it answers.
-blind_start()
-{
-	blind_before=$bridge_before
-	bridge_before=
-	free_ports
-	bridge_before=$blind_before
-	bridge_launch -- "$host:$port_A" "$host:$port_B"
-	for s in A B; do
-		wait_until 10 socat -u OPEN:/dev/null "TCP:$host:$(port $s)"
-		assertTrue "nobody answers at side $s" $? || return
-	done
-}
-
 # it_works: asserts that two new clients hear each other, and nothing else.
 it_works()
 {
@@ -222,8 +207,7 @@ test_it_does_not_change_what_it_shares_with_its_parent()
 {
 	need_proc && need_linux && need_native || return 0
 	log_through cat
-	bridge_start
-	client_open A && client_open B || return
+	pair_start || return
 	for fd in 0 1 2; do
 		flags=$(awk '/^flags/ { print $2 }' "/proc/$bridge_pid/fdinfo/$fd")
 		case $flags in
@@ -238,8 +222,7 @@ test_it_does_not_change_what_it_shares_with_its_parent()
 test_its_sockets_are_not_passed_on_and_never_block()
 {
 	need_proc && need_linux && need_native || return 0
-	bridge_start
-	client_open A && client_open B || return
+	pair_start || return
 	sockets=0
 	for fd in /proc/"$bridge_pid"/fd/*; do
 		case $(readlink "$fd") in
@@ -259,8 +242,7 @@ test_its_sockets_are_not_passed_on_and_never_block()
 test_a_storm_of_signals_disturbs_no_stream()
 {
 	make_bytes "$work/much" 20000000
-	bridge_start
-	client_open A && client_open B || return
+	pair_start || return
 	client_feed A "$work/much"
 	client_feed B "$work/much"
 	signals=0

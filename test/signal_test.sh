@@ -28,8 +28,7 @@ test_each_ending_signal_ends_it_with_status_0()
 	need_peer || return 0
 	bridge_under="$PEER plain"
 	for signal in TERM INT HUP; do
-		bridge_start
-		client_open A && client_open B || return
+		pair_start || return
 		kill -$signal "$bridge_pid"
 		client_ends A
 		client_ends B
@@ -49,17 +48,21 @@ test_an_idle_bridge_ends_at_once()
 	assertTrue "took $took s" "[ $took -le $PATIENCE ]"
 }
 
+# much_waits BYTES: so many have come from $side for $other, which reads nothing.
+much_waits()
+{
+	make_bytes "$work/held" "$1"
+	stuck_start "$other" -g 0 -w 0 || return
+	client_feed "$side" "$work/held"
+	client_fed "$side"
+	wait_total "$1" received "$dir"
+}
+
 test_what_is_held_is_delivered_before_the_end()
 {
-	make_bytes "$work/held" 3000000
 	for s in A B; do
 		face "$s"
-		bridge_start -g 0
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$other"
-		client_feed "$side" "$work/held"
-		client_fed "$side"
-		wait_total 3000000 received "$dir"
+		much_waits 3000000 || return
 		kill -TERM "$bridge_pid"
 		client_thaw "$other"
 		bridge_ends 0
@@ -72,15 +75,9 @@ test_what_is_held_is_delivered_before_the_end()
 # its way to the peer.
 test_a_side_that_goes_on_sending_gets_all_that_was_held_for_it()
 {
-	make_bytes "$work/held" 3000000
 	for s in A B; do
 		face "$s"
-		bridge_start -g 0
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$other"
-		client_feed "$side" "$work/held"
-		client_fed "$side"
-		wait_total 3000000 received "$dir"
+		much_waits 3000000 || return
 		client_thaw "$other"
 		client_feed "$other" /dev/zero
 		kill -TERM "$bridge_pid"
@@ -93,11 +90,7 @@ test_a_side_that_reads_nothing_delays_the_end_by_two_seconds()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -g 0 -w 0
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$other"
-		client_pour "$side" 8000000
-		wait_total 8000000 received "$dir"
+		much_waits 8000000 || return
 		kill -TERM "$bridge_pid"
 		sleep 1
 		is_alive "$bridge_pid"
@@ -108,11 +101,7 @@ test_a_side_that_reads_nothing_delays_the_end_by_two_seconds()
 
 test_a_second_signal_ends_it_at_once()
 {
-	bridge_start -g 0 -w 0
-	client_open A && client_open B || return
-	client_freeze B
-	client_pour A 8000000
-	wait_total 8000000 received 'A->B'
+	much_waits 8000000 || return
 	kill -TERM "$bridge_pid"
 	sleep 0.2 2>/dev/null || sleep 1
 	kill -TERM "$bridge_pid"
@@ -123,11 +112,7 @@ test_a_second_signal_ends_it_at_once()
 
 test_nobody_is_accepted_while_it_ends()
 {
-	bridge_start -g 0 -w 0
-	client_open A && client_open B || return
-	client_freeze B
-	client_pour A 8000000
-	wait_total 8000000 received 'A->B'
+	much_waits 8000000 || return
 	kill -TERM "$bridge_pid"
 	sleep 0.2 2>/dev/null || sleep 1
 	client_dial A late

@@ -10,9 +10,7 @@ test_write_a_side_that_takes_nothing_is_closed_in_time()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -v -w 2
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$side"
+		stuck_start "$side" -v -w 2 || return
 		head -c 30000000 /dev/zero >"$work/$other.fifo" &
 		assert_timed_out 2 write
 		client_stays "$other"
@@ -38,9 +36,7 @@ test_write_a_side_that_takes_nothing_is_not_closed_before()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -g 0 -w 5
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$side"
+		stuck_start "$side" -g 0 -w 5 || return
 		head -c 30000000 /dev/zero >"$work/$other.fifo" &
 		wait_log 'event=drop'
 		sleep 3
@@ -60,21 +56,16 @@ test_write_a_side_that_takes_bytes_slowly_stays()
 		face "$s"
 		bridge_start -w 2
 		client_open "$other" || return
-		"$PEER" sip "$(port "$side")" 1000 100 4096 >"$work/got" &
-		sipper=$!
-		wait_log "event=connect side=$side"
+		sipper_open "$side" 1000 100 4096
 		head -c 30000000 /dev/zero >"$work/$other.fifo" &
 		sleep 5
 		refute_log "event=disconnect"
-		end_process "$sipper"
 	done
 }
 
 test_write_zero_never_closes()
 {
-	bridge_start -w 0
-	client_open A && client_open B || return
-	client_freeze A
+	stuck_start A -w 0 || return
 	client_pour B 30000000
 	sleep 3
 	client_stays A
@@ -85,9 +76,7 @@ test_nobody_is_closed_for_time_that_the_bridge_did_not_run()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -g 0 -i 3 -w 3
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$side"
+		stuck_start "$side" -g 0 -i 3 -w 3 || return
 		client_pour "$other" 8000000
 		wait_log 'event=drop'
 		bridge_freeze

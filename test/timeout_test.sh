@@ -6,8 +6,7 @@
 
 test_idle_a_silent_side_is_closed_in_time_and_not_before()
 {
-	bridge_start -v -i 2
-	client_open A && client_open B || return
+	pair_start -v -i 2 || return
 	for s in A B; do
 		face "$s"
 		assert_timed_out 2 idle
@@ -17,8 +16,7 @@ test_idle_a_silent_side_is_closed_in_time_and_not_before()
 
 test_idle_a_side_that_speaks_stays()
 {
-	bridge_start -i 2
-	client_open A && client_open B || return
+	pair_start -i 2 || return
 	for word in one two three four; do
 		sleep 1
 		client_say A "$word"
@@ -44,8 +42,7 @@ test_idle_is_not_counted_while_a_sender_is_held_back()
 
 test_without_the_option_a_silent_side_stays()
 {
-	bridge_start -w 1
-	client_open A && client_open B || return
+	pair_start -w 1 || return
 	sleep 3
 	client_stays A
 	client_stays B
@@ -78,8 +75,7 @@ test_an_orphan_costs_no_wake_ups()
 	need_proc || return 0
 	for s in A B; do
 		face "$s"
-		bridge_start
-		client_open "$side" && client_open "$other" || return
+		pair_start || return
 		client_say "$side" 'hello'
 		client_hears "$other" 'hello'
 		client_close "$other"
@@ -91,8 +87,7 @@ test_an_orphan_costs_no_wake_ups()
 test_an_idle_pair_costs_no_wake_ups()
 {
 	need_proc || return 0
-	bridge_start
-	client_open A && client_open B || return
+	pair_start || return
 	client_say A 'hello'
 	client_hears B 'hello'
 	assertEquals 'wake-ups' 0 "$(wake_ups)"

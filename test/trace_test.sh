@@ -55,8 +55,7 @@ test_a_block_has_time_direction_and_length()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -x
-		client_open "$side" && client_open "$other" || return
+		pair_start -x || return
 		client_say "$side" 'hello'
 		wait_trace "$stamp $dir session=1 bytes=5"
 		client_say "$other" 'hi'
@@ -92,8 +91,7 @@ test_all_traffic_can_be_rebuilt_from_the_trace()
 {
 	make_bytes "$work/sent_A" 150000
 	make_bytes "$work/sent_B" 90001
-	bridge_start -x
-	client_open A && client_open B || return
+	pair_start -x || return
 	client_feed A "$work/sent_A"
 	client_feed B "$work/sent_B"
 	client_hears_file A "$work/sent_B"
@@ -118,8 +116,7 @@ test_what_is_dropped_is_traced_too()
 
 test_each_message_is_in_the_trace_when_it_has_arrived()
 {
-	bridge_start -x
-	client_open A && client_open B || return
+	pair_start -x || return
 	for word in one two three; do
 		client_say A "$word"
 		wait_trace ".*|$word|"

@@ -46,10 +46,12 @@ test_what_is_not_a_size_is_refused()
 test_what_is_not_a_network_is_refused()
 {
 	for letter in A B; do
-		for text in '' x 1.2.3 1.2.3.4/33 1.2.3.4/ 1.2.3.4/x \
-		    1.2.3.4/-1 256.1.1.1 /8 ::1/129 ::g 1.2.3.4/8/8 \
-		    localhost '1.2.3.4/ 8' 1.2.3.4:5; do
-			refused "-$letter:" "$text" \
+		for text in '' x ffff 10 1.2.3 1.2.3/8 127/8 256.1.1.1 /0 /8 \
+		    1.2.3.4/ 1.2.3.4/x 1.2.3.4/-1 1.2.3.4/33 1.2.3.4/08x \
+		    1.2.3.4/8/8 '1.2.3.4/ 8' 1.2.3.4:5 ::/129 ::1/129 ::g \
+		    1:2:3:4:5:6:7:8:9/8 '[::1]' ::1%lo ::ffff:1.2.3 ::ffff:1.2.3.4 \
+		    localhost localhost/8; do
+			refused "-$letter: " "$text" \
 			    "-$letter" "$text" 127.0.0.1:0 127.0.0.1:0
 		done
 	done
@@ -63,7 +65,7 @@ test_sixteen_networks_are_taken_and_one_more_is_refused()
 			set -- "$@" "-$letter" "10.0.0.$#/32"
 		done
 		bridge_start "$@"
-		refused "-$letter" 10.9.9.9 "$@" "-$letter" 10.9.9.9 \
+		refused "-$letter: " 10.9.9.9 "$@" "-$letter" 10.9.9.9 \
 		    127.0.0.1:0 127.0.0.1:0
 	done
 }
