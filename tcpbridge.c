@@ -1590,7 +1590,8 @@ parse_net(const char *what, char *text, struct side *side)
 	if (slash != NULL)
 		*slash = '\0';
 	valid = inet_pton(net->family, text, net->bytes) == 1 &&
-	    (most == 32 || memcmp(net->bytes, v4_mapped, sizeof v4_mapped));
+	    (most == 32 ||
+	    memcmp(net->bytes, v4_mapped, sizeof v4_mapped) != 0);
 	if (slash != NULL)
 		*slash = '/';
 	if (!valid || number < 0 || *bits != '\0')
