@@ -10,9 +10,7 @@ test_a_side_that_acknowledges_nothing_is_closed_after_twice_k()
 	need_linux || return 0
 	for s in A B; do
 		face "$s"
-		bridge_start -k 1
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$side"
+		stuck_start "$side" -k 1 || return
 		client_pour "$other" 400000
 		assert_timed_out 2 keepalive
 		client_stays "$other"
@@ -23,9 +21,7 @@ test_a_side_that_acknowledges_nothing_is_not_closed_before()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -k 3
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$side"
+		stuck_start "$side" -k 3 || return
 		client_pour "$other" 400000
 		sleep 5
 		client_stays "$side"
@@ -51,13 +47,10 @@ test_a_side_that_reads_slowly_from_a_small_buffer_stays()
 		face "$s"
 		bridge_start -k 2
 		client_open "$other" || return
-		"$PEER" sip "$(port "$side")" 48 50 2048 >"$work/got" &
-		sipper=$!
-		wait_log "event=connect side=$side"
+		sipper_open "$side" 48 50 2048
 		client_pour "$other" 100000
 		sleep 8
 		refute_log 'event=disconnect'
-		end_process "$sipper"
 	done
 }
 
