@@ -154,16 +154,14 @@ is_alive()
 }
 
 # is_child PID: reads Linux's /proc, and starts no process, for in that time
-# the child could end and its number be free.
+# the child could end and its number be free.  One line, for bash reads the
+# file anew for each, and what stands before may have got longer.
 is_child()
 {
-	while read -r child_key child_value; do
-		case $child_key in
-		PPid:)	[ "$child_value" -eq $$ ]
-			return ;;
-		esac
-	done 2>/dev/null <"/proc/$1/status"
-	return 1
+	{ read -r child_stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+	child_stat=${child_stat##*) }	# state, parent, ...
+	child_stat=${child_stat#* }
+	[ "${child_stat%% *}" -eq $$ ]
 }
 
 is_dead()
