@@ -238,7 +238,8 @@ test_refusals_are_told_once_a_second_with_their_number()
 		wait_log "event=refuse side=$side .* count=1\$"
 		few=$(log_count event=refuse)
 		assertTrue "$few lines for 8 at once" "[ $few -le 4 ]"
-		sleep 1.1
+		wait_until 5 told_of 8
+		assertEquals 'told of, though nobody else came' 8 "$(refusals)"
 		strangers "$side" 1
 		wait_until 5 told_of 9
 		assertEquals 'told of' 9 "$(refusals)"

@@ -209,6 +209,7 @@ int	 tcpbridge_main(int, char **);
 	X(p_close_unread, "peer: closes with unread data") \
 	X(p_reset, "peer: resets") \
 	X(p_hasty, "peer: connects, sends, closes at once") \
+	X(p_flood, "peer: sends faster than it is read") \
 	X(r_eof, "reason: eof") \
 	X(r_eof_linger, "reason: eof, after -e") \
 	X(r_reset, "reason: reset") \
@@ -509,6 +510,7 @@ struct tconn {
 	uint64_t in_arr;		/* has reached our receive buffer */
 	uint64_t in_read;		/* was read by the program */
 	uint64_t in_taken;		/* of that before it was stopped */
+	uint64_t in_flood;		/* what came while it was read out */
 	uint64_t in_room;		/* our receive buffer */
 	uint64_t in_csnd;		/* the client's send buffer */
 	bool	 fin;			/* client is done writing */
@@ -531,6 +533,7 @@ struct tconn {
 	bool	 dead;			/* reset or timed out */
 	bool	 vanished;
 	bool	 client_closed;		/* client program closed in full */
+	bool	 floods;		/* what it sends has no end */
 	bool	 client_gone;		/* nobody on the other end any more */
 	int	 ctl;			/* what happens at t_ctl */
 	int	 ctl_errno;
@@ -572,6 +575,7 @@ struct tconn {
 	bool	 leaving;		/* timed out, but not yet read out */
 	bool	 unheard;		/* ... for want of acknowledgements */
 	bool	 unsure;		/* ... or perhaps not: it is too near */
+	bool	 idled;			/* -i was over when it was read out */
 	bool	 presumed;		/* treated like that within a turn */
 	const char *request;		/* of a metrics client */
 };
@@ -619,7 +623,7 @@ static struct config {
 	    write;			/* expire: NEVER for no limit */
 	bool	 lossless, v4, v6, metrics, fds_lowest, tty, quiet;
 	int	 bits[2];		/* of host that -A, -B demand to be 0 */
-	bool	 no_outq, gives_up_early, slow_calls;
+	bool	 no_outq, gives_up_early, slow_calls, floods;
 	uint64_t fault;			/* one in so many calls; 0: none */
 	uint64_t pause;
 	uint64_t turns;			/* then SIGTERM */
@@ -637,6 +641,7 @@ static struct world {
 	int64_t	 wall_jump;
 	int64_t	 wall_read;		/* last time of day that was told */
 	uint64_t turn, steps, names, serials;
+	int	 floods;		/* clients that flood, so far */
 	bool	 in_start;		/* before the first pselect() */
 	int	 fd_next;
 	struct vfile files[SIM_FDS];
@@ -803,6 +808,13 @@ static uint64_t
 conn_unacked(const struct tconn *c)
 {
 	return c->out_sent - c->out_arr;
+}
+
+/* Whether so much came while it was read out that this may end. */
+static bool
+endless(const struct tconn *c)
+{
+	return c->in_flood >= DRAIN_MAX / READ_LEAST;
 }
 
 /* What the client's program handed to its kernel so far. */
@@ -1192,6 +1204,10 @@ client_connect(struct actor *a, struct chance *d)
 	c->family = l->family;
 	c->host = (uint32_t)roll(d, 256);
 	control(c, CTL_SYN, 0, W.now + c->latency);
+	if (C.floods && W.floods < 50) {
+		W.floods++;
+		c->floods = true;
+	}
 	if (one_in(d, 6)) {
 		c->cread_every = roll_log(d, a->period / 10 + 1,
 		    a->period * 10);
@@ -1687,11 +1703,12 @@ facts(const struct tconn *c)
 	g.eof = c->eof_told && (C.eof_keep == 0 || W.stops > 0 ||
 	    passed(c->eof, C.eof_keep) != 0);
 	g.lingered = c->eof_told && C.eof_keep > 0;
-	g.idle = C.idle > 0 && !c->eof_told && passed(c->heard, C.idle) != 0;
+	g.idle = c->idled || (C.idle > 0 && !c->eof_told &&
+	    passed(c->heard, C.idle) != 0);
 	g.write = c->leaving || (C.write > 0 && M[!c->side].ring.bytes > 0 &&
 	    passed(c->took, C.write) != 0 &&
 	    (C.no_outq || passed(later(c->took, c->acked), C.write) != 0));
-	g.unheard = c->unheard || (has_to_acknowledge(c) &&
+	g.unheard = c->unheard || c->unsure || (has_to_acknowledge(c) &&
 	    passed(c->owed, 2 * C.keepalive) != 0);
 	g.keepalive = c->told == ETIMEDOUT || g.unheard;
 	g.replaced = m->newcomer != NULL && (C.silent == 0 || going(c) ||
@@ -1763,8 +1780,8 @@ settle_read(void)
 	if (sides[s].received != m->received)
 		violate("read %zu bytes, but received is %" PRIu64 ", not "
 		    "%" PRIu64, P.len, sides[s].received, m->received);
-	if (dropped == m->ring.bytes + P.len && sides[s].ring.used == 0 &&
-	    is_expired(!s) != 0) {
+	if (m->ring.bytes > 0 && dropped == m->ring.bytes + P.len &&
+	    sides[s].ring.used == 0 && is_expired(!s) != 0) {
 		/* -H ended in the same turn. */
 		runq_clear(&m->ring);
 		m->dropped += dropped;
@@ -1935,7 +1952,8 @@ check_leaving(struct tconn *c)
 		COUNT(s_drained);
 	}
 	if (conn_unread(c) > 0 && !g.shutdown && c->turn_again != W.turn &&
-	    !(c->turn_of_read == W.turn && c->turn_read >= C.capacity))
+	    !(c->turn_of_read == W.turn && c->turn_read >= C.capacity) &&
+	    !endless(c))
 		violate("%s#%" PRIu64 " is closed with %" PRIu64
 		    " bytes unread", side_text(c->side), c->name,
 		    conn_unread(c));
@@ -2168,10 +2186,11 @@ find_leaving(int s, const fd_set *r, const fd_set *w)
 
 	if (c == NULL)
 		return;
-	c->unsure = false;
 	if (c->told != 0 || c->shut || FD_ISSET(c->fd, r) ||
-	    FD_ISSET(c->fd, w) || space(s) > 0 || may_drop(s) == 1)
+	    FD_ISSET(c->fd, w) || space(s) > 0 || may_drop(s) == 1) {
+		c->unsure = c->idled = false;
 		return;
+	}
 	g = facts(c);
 	if (M[!s].ring.bytes > 0 ? g.write || g.unheard : g.unheard &&
 	    passed(c->owed, 2 * C.keepalive) == 1) {
@@ -2532,6 +2551,9 @@ enter(void)
 		violate("a turn of %" PRIu64 " system calls", W.turn_calls);
 	if (C.slow_calls)
 		W.now += (int64_t)roll(&world_dice, 3 * US);
+	/* The program does not look at the clock in between. */
+	if (W.now - W.turn_began > TOLERANCE / 2 && !W.in_start)
+		W.turn_paused = true;
 	if (C.pause != 0 && !W.in_start && roll(&world_dice,
 	    C.pause * 64) == 0) {
 		int64_t span = roll_log(&world_dice, MS, 100 * SEC);
@@ -2977,7 +2999,8 @@ sim_accept(int fd, struct sockaddr *sa, socklen_t *len)
 	resolve_newcomers();
 	if (f->kind != VF_LISTEN)
 		violate("accept() on descriptor %d", fd);
-	if (should_accept(l) == 0)
+	if (should_accept(l) == 0 && (l->side == METRICS ||
+	    M[l->side].cur == NULL || !endless(M[l->side].cur)))
 		violate("accept() on %s against the policy",
 		    side_text(l->side));
 	l->t_rest = NEVER;
@@ -3075,11 +3098,23 @@ recv_fault(struct tconn *c)
 	return conn_unread(c) > 0 ? fail(EAGAIN) : recv_error(c);
 }
 
+/* When c is read to its end, for a newcomer or so, more comes all the time. */
+static void
+flood(struct tconn *c, size_t n)
+{
+	if (c->in_flood == 0)
+		COUNT(p_flood);
+	c->in_flood += n;
+	c->in_goal += n;
+	c->in_arr += n;
+}
+
 /* The program has read n bytes from c into buf. */
 static void
 read_done(struct tconn *c, unsigned char *buf, size_t n)
 {
 	struct side_model *m;
+	struct gone g;
 
 	if (c->side == METRICS)
 		memcpy(buf, c->request + c->in_read, n);
@@ -3096,6 +3131,15 @@ read_done(struct tconn *c, unsigned char *buf, size_t n)
 	    c->turn_again != W.turn && connected(!c->side) &&
 	    !M[!c->side].write_watched)
 		M[!c->side].send_due = true;
+	/* What is read after its time was up is no sign of life. */
+	if (c->turn_of_read == W.turn || !FD_ISSET(c->fd, &W.ready_r)) {
+		g = facts(c);
+		c->idled = g.idle;
+		c->unsure = g.unheard && !c->leaving;
+	}
+	if (c->floods && !c->fin && !c->dead && c->in_flood < 1 << 26 &&
+	    (c->door->queued > 0 || !FD_ISSET(c->fd, &W.ready_r)))
+		flood(c, n);
 	if (c->turn_of_read != W.turn)
 		c->turn_read = 0;
 	c->turn_of_read = W.turn;
@@ -3656,7 +3700,9 @@ sim_pselect(int nfds, fd_set *r, fd_set *w, fd_set *e,
 	if (W.turn >= C.turns && W.t_signal[1] == NEVER && W.stops == 0)
 		W.t_signal[1] = W.now + (int64_t)roll(&world_dice,
 		    (uint64_t)W.actors[0].period * 4);
-	if (fault(8)) {
+	if (W.cont_pending) {		/* a short stop shows by it alone */
+		n = wait_for(r, w, 0);
+	} else if (fault(8)) {
 		COUNT(f_eintr_pselect);
 		W.progress = true;
 		n = fail(EINTR);
@@ -3797,7 +3843,10 @@ config_actor(struct actor *a, struct chance *d, int side, int64_t period)
 	a->w_rest = one_in(d, 4) ? 0 : 20 + (unsigned)roll(d, 1000);
 }
 
-/* Where the clock of the program starts: often just before it overflows. */
+/*
+ * Where the clock of the program starts: often just before it overflows, and
+ * never at 0, which no system that listens can tell any more.
+ */
 static int64_t
 config_clock(struct chance *d)
 {
@@ -3806,7 +3855,7 @@ config_clock(struct chance *d)
 	if (one_in(d, 3))
 		return marks[roll(d, 2)] * MS -
 		    roll_log(d, SEC, 3600 * SEC);
-	return roll_log(d, 1, INT64_C(1) << 60);
+	return roll_log(d, MS, INT64_C(1) << 60);
 }
 
 static void
@@ -3848,6 +3897,7 @@ config_make(uint64_t seed)
 	C.no_outq = one_in(&d, 8);
 	C.gives_up_early = one_in(&d, 3);
 	C.slow_calls = !one_in(&d, 3);
+	C.floods = one_in(&d, 8);
 	C.fds_lowest = one_in(&d, 4);
 	C.fault = one_in(&d, 3) ? 0 : (uint64_t)roll_log(&d, 30, 20000);
 	C.pause = one_in(&d, 4) ? (uint64_t)roll_log(&d, 20, 5000) : 0;
@@ -3990,6 +4040,7 @@ field(double years, uint64_t seed)
 	C.write = 60 * SEC;
 	C.keepalive = 30 * SEC;
 	C.turns = UINT64_MAX;
+	C.clock = SEC;
 	C.wall = INT64_C(1769860800) * SEC;
 	C.net_latency = 20 * MS;
 	C.net_rate = 1;
