@@ -91,6 +91,8 @@ int	 sim_sigaction(int, const struct sigaction *, struct sigaction *);
 int	 sim_sigprocmask(int, const sigset_t *, sigset_t *);
 int	 sim_isatty(int);
 int	 sim_open(const char *, int, ...);
+char	*sim_ttyname(int);
+int	 sim_dup2(int, int);
 void	 sim_exit(int) __attribute__((noreturn));
 int	 tcpbridge_main(int, char **);
 
@@ -118,6 +120,8 @@ int	 tcpbridge_main(int, char **);
 #define sigprocmask	sim_sigprocmask
 #define isatty		sim_isatty
 #define open		sim_open
+#define ttyname		sim_ttyname
+#define dup2		sim_dup2
 #define exit		sim_exit
 #define main		tcpbridge_main
 
@@ -154,6 +158,8 @@ int	 tcpbridge_main(int, char **);
 #undef sigprocmask
 #undef isatty
 #undef open
+#undef ttyname
+#undef dup2
 #undef exit
 #undef main
 
@@ -166,6 +172,11 @@ int	 tcpbridge_main(int, char **);
 
 /* What has to happen at least once in many runs. */
 #define COVERAGE(X) \
+	X(n_twice, "start: an address listed twice") \
+	X(n_skipped, "start: a family that the system lacks") \
+	X(n_again, "start: the chosen port was in use, another one") \
+	X(n_closed, "start: a standard descriptor was closed") \
+	X(n_fails, "start: fails") \
 	X(turns, "turns") \
 	X(waits_forever, "turns that waited without a timeout") \
 	X(f_eintr_pselect, "fault: pselect EINTR") \
@@ -250,7 +261,8 @@ int	 tcpbridge_main(int, char **);
 	X(m_request, "metrics: request served") \
 	X(m_broken, "metrics: request broken off") \
 	X(w_31, "clock crossed 2^31 ms") \
-	X(w_32, "clock crossed 2^32 ms")
+	X(w_32, "clock crossed 2^32 ms") \
+	X(f_pselect, "fault: pselect fails, the program ends")
 
 enum {
 #define X(name, text) COV_##name,
@@ -586,6 +598,7 @@ enum { CTL_NONE, CTL_SYN, CTL_ERROR, CTL_CLIENT_EOF, CTL_CLIENT_RST };
 struct vlisten {
 	int	 fd;
 	int	 side, family;
+	uint32_t host;			/* last byte of the address */
 	uint16_t port;
 	int	 backlog, queued;
 	struct tconn *queue[BACKLOG_MAX];
@@ -599,8 +612,13 @@ struct vfile {
 	struct tconn *conn;
 	struct vlisten *door;
 	int	 family;		/* as bound */
+	uint32_t host;
 	uint16_t port;
 };
+
+/* What makes the program fail when it starts, or ends it later. */
+enum { GOES_ON, NO_NAME, TOO_MANY, NO_SOCKET, NO_BIND, NO_LISTEN, NO_PORT,
+	NO_FAMILY, NO_NULL, NO_WAIT };
 
 /* A client: the program that one side's connections come from. */
 struct actor {
@@ -623,6 +641,11 @@ static struct config {
 	    write;			/* expire: NEVER for no limit */
 	bool	 lossless, v4, v6, metrics, fds_lowest, tty, quiet;
 	int	 bits[2];		/* of host that -A, -B demand to be 0 */
+	int	 failure;		/* NO_... */
+	uint32_t hosts;			/* addresses of a name, each family */
+	bool	 twice;			/* ... and each in the list again */
+	bool	 any_port;		/* operands and -m are 0 */
+	bool	 closed;		/* standard input is, at start */
 	bool	 no_outq, gives_up_early, slow_calls, floods;
 	uint64_t fault;			/* one in so many calls; 0: none */
 	uint64_t pause;
@@ -638,6 +661,7 @@ static struct world {
 	struct stamp away;		/* what of it the program missed */
 	int64_t	 frozen;		/* the program is stopped since */
 	int64_t	 turn_began;		/* when pselect() returned last */
+	int64_t	 began_lo;		/* the same, as stamp.lo */
 	int64_t	 wall_jump;
 	int64_t	 wall_read;		/* last time of day that was told */
 	uint64_t turn, steps, names, serials;
@@ -645,8 +669,11 @@ static struct world {
 	bool	 in_start;		/* before the first pselect() */
 	int	 fd_next;
 	struct vfile files[SIM_FDS];
-	struct vlisten doors[8];
+	struct vlisten doors[LISTENERS];
 	int	 ndoors;
+	int	 named;			/* services whose name was asked for */
+	int	 in_use;		/* times that a port was */
+	bool	 failed;		/* the program is to end */
 	struct tconn conns[CONNS_MAX];
 	struct tconn *live[CONNS_MAX];
 	int	 nlive;
@@ -787,6 +814,9 @@ stamp_now(void)
 	int64_t at = W.frozen != 0 ? W.frozen : W.now;
 	struct stamp t = { at - W.away.lo, at - W.away.hi };
 
+	/* In a long turn the program takes it to be earlier. */
+	if (W.turn_paused && W.began_lo < t.lo)
+		t.lo = W.began_lo;
 	return t;
 }
 
@@ -2393,6 +2423,9 @@ log_disconnect(const char *line, int s)
 	uint64_t session = strtoull(log_value(line, "session"), NULL, 10);
 	const struct gone *g = &graves[session % 64];
 
+	settle();
+	if (M[!s].newcomer != NULL)	/* its line may be lost */
+		keep(M[!s].newcomer);
 	if (g->session != session || g->side != s)
 		violate("session %" PRIu64 " did not end: %s", session, line);
 	if (!log_reason(line, g))
@@ -2547,7 +2580,8 @@ check_log(const char *line, bool last)
 static void
 enter(void)
 {
-	if (++W.turn_calls > 200000)
+	/* For each listener a client may be read out: DRAIN_MAX. */
+	if (++W.turn_calls > 100000 * (1 + (uint64_t)W.ndoors))
 		violate("a turn of %" PRIu64 " system calls", W.turn_calls);
 	if (C.slow_calls)
 		W.now += (int64_t)roll(&world_dice, 3 * US);
@@ -2572,6 +2606,21 @@ fail(int err)
 {
 	errno = err;
 	return -1;
+}
+
+/* The program can't go on after this. */
+static int
+must_end(int err)
+{
+	W.failed = true;
+	return fail(err);
+}
+
+/* Whether this call is to be what ends the start. */
+static bool
+fails_now(int failure)
+{
+	return C.failure == failure && one_in(&world_dice, 2);
 }
 
 /* A fault is injected into this call. */
@@ -2640,12 +2689,36 @@ sim_isatty(int fd)
 	return C.tty;
 }
 
+char *
+sim_ttyname(int fd)
+{
+	static char name[] = "/dev/pts/7";
+
+	return fd == STDERR_FILENO ? name : NULL;
+}
+
+/* At start, before there are others: the lowest that is free. */
 int
 sim_open(const char *path, int flags, ...)
 {
-	(void)path;
-	(void)flags;
-	return fd_new(VF_STD);
+	if (strcmp(path, "/dev/null") != 0) {
+		if (!(flags & O_NONBLOCK))
+			violate("a terminal is opened that may block");
+		return fd_new(VF_STD);
+	}
+	if (C.failure == NO_NULL)
+		return must_end(ENOENT);
+	COUNT(n_closed);
+	W.files[STDIN_FILENO].kind = VF_STD;
+	return STDIN_FILENO;
+}
+
+int
+sim_dup2(int from, int to)
+{
+	file_of(from, "dup2");
+	file_of(to, "dup2");
+	return to;
 }
 
 int
@@ -2653,21 +2726,52 @@ sim_socket(int family, int type, int protocol)
 {
 	(void)type;
 	(void)protocol;
-	if ((family == AF_INET && !C.v4) || (family == AF_INET6 && !C.v6))
+	if ((family == AF_INET && !C.v4) || (family == AF_INET6 && !C.v6)) {
+		COUNT(n_skipped);
 		return fail(EAFNOSUPPORT);
+	}
+	if (fails_now(NO_SOCKET))
+		return must_end(EMFILE);
 	return fd_new(VF_SOCKET);
+}
+
+/* Another listener has that port, or somebody else where any would do. */
+static bool
+port_in_use(const struct vfile *f)
+{
+	int i;
+
+	for (i = 0; i < W.ndoors; i++)
+		if (W.doors[i].family == f->family &&
+		    W.doors[i].host == f->host && W.doors[i].port == f->port)
+			return true;
+	if (!C.any_port || W.in_use >= 3 || !one_in(&world_dice, 4))
+		return false;
+	W.in_use++;
+	COUNT(n_again);
+	return true;
 }
 
 int
 sim_bind(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	struct vfile *f = file_of(fd, "bind");
+	const void *p = sa;
+	const struct sockaddr_in *in = p;
+	const struct sockaddr_in6 *in6 = p;
 
 	(void)len;
 	f->family = sa->sa_family;
-	f->port = ntohs(sa->sa_family == AF_INET6 ?
-	    ((const struct sockaddr_in6 *)(const void *)sa)->sin6_port :
-	    ((const struct sockaddr_in *)(const void *)sa)->sin_port);
+	f->host = f->family == AF_INET6 ? in6->sin6_addr.s6_addr[15] :
+	    ntohl(in->sin_addr.s_addr) & 255;
+	f->port = ntohs(f->family == AF_INET6 ? in6->sin6_port : in->sin_port);
+	if (fails_now(NO_BIND))
+		return must_end(C.any_port ? EACCES : EADDRINUSE);
+	if (f->port == 0)
+		f->port = (uint16_t)(20000 + W.named * 1000 +
+		    (int)roll(&world_dice, 1000));
+	else if (port_in_use(f))
+		return fail(EADDRINUSE);
 	return 0;
 }
 
@@ -2675,21 +2779,51 @@ int
 sim_listen(int fd, int backlog)
 {
 	struct vfile *f = file_of(fd, "listen");
-	struct vlisten *l = &W.doors[W.ndoors++];
+	struct vlisten *l = &W.doors[W.ndoors];
 
 	if (backlog < BACKLOG_MAX)
 		violate("a backlog of %d", backlog);
+	if (fails_now(NO_LISTEN))
+		return must_end(C.any_port ? ENOBUFS : EADDRINUSE);
+	if (W.ndoors++ == LISTENERS)
+		violate("more than %d listeners", LISTENERS);
 	l->fd = fd;
 	l->family = f->family;
+	l->host = f->host;
 	l->port = f->port;
-	l->side = l->port == 1001 ? SIDE_A : l->port == 1002 ? SIDE_B :
-	    METRICS;
+	l->side = W.named - 1;
 	l->t_rest = NEVER;
 	/* A short one in the simulation, so that it overflows at times. */
 	l->backlog = one_in(&world_dice, 3) ? 2 : BACKLOG_MAX;
 	f->kind = VF_LISTEN;
 	f->door = l;
 	return 0;
+}
+
+/* A port that is in use for one address gives those before it up, too. */
+static void
+listener_closed(const struct vfile *f)
+{
+	if (!W.in_start || f->door != &W.doors[W.ndoors - 1])
+		violate("a listener is closed");
+	W.ndoors--;
+}
+
+/* Where it listens, once it runs: everywhere, on one port for a side. */
+static void
+check_doors(void)
+{
+	int i, families = C.v4 + C.v6;
+
+	for (i = 1; i < W.ndoors; i++)
+		if (W.doors[i].side == W.doors[i - 1].side &&
+		    W.doors[i].port != W.doors[i - 1].port)
+			violate("side %s has ports %d and %d",
+			    side_text(W.doors[i].side), W.doors[i - 1].port,
+			    W.doors[i].port);
+	if (W.ndoors != W.named * families * (int)C.hosts)
+		violate("%d listeners for %d services, %d families, %d "
+		    "addresses", W.ndoors, W.named, families, (int)C.hosts);
 }
 
 static socklen_t
@@ -2734,34 +2868,47 @@ sim_getsockname(int fd, struct sockaddr *sa, socklen_t *len)
 
 	if (f->kind != VF_LISTEN)
 		violate("getsockname() on descriptor %d", fd);
-	address_give(f->door->family, 0, f->door->port, sa, len);
+	if (fails_now(NO_PORT))
+		return must_end(ENOBUFS);
+	address_give(f->door->family, f->door->host, f->door->port, sa, len);
 	return 0;
 }
 
 int
-sim_getaddrinfo(const char *host, const char *serv,
+sim_getaddrinfo(const char *name, const char *serv,
     const struct addrinfo *hints, struct addrinfo **res)
 {
-	static struct addrinfo list[2];
-	static struct sockaddr_storage addrs[2];
+	static struct addrinfo list[4 * LISTENERS];
+	static struct sockaddr_storage addrs[4 * LISTENERS];
+	uint32_t host, rounds = C.twice ? 2 : 1;
 	int family, n = 0;
 
-	(void)host;
-	for (family = AF_INET6; family != 0;
-	    family = family == AF_INET6 ? AF_INET : 0) {
-		if (hints->ai_family != AF_UNSPEC &&
-		    hints->ai_family != family)
-			continue;
-		memset(&list[n], 0, sizeof list[n]);
-		list[n].ai_family = family;
-		list[n].ai_socktype = SOCK_STREAM;
-		list[n].ai_addrlen = address_make(&addrs[n], family, 0,
-		    (uint16_t)atoi(serv));
-		list[n].ai_addr = (struct sockaddr *)&addrs[n];
-		if (n > 0)
-			list[n - 1].ai_next = &list[n];
-		n++;
+	(void)name;
+	W.named++;
+	if (fails_now(NO_NAME)) {
+		must_end(EIO);
+		return one_in(&world_dice, 2) ? EAI_NONAME : EAI_SYSTEM;
 	}
+	for (host = 0; host < C.hosts * rounds; host++)
+		for (family = AF_INET6; family != 0;
+		    family = family == AF_INET6 ? AF_INET : 0) {
+			if (hints->ai_family != AF_UNSPEC &&
+			    hints->ai_family != family)
+				continue;
+			memset(&list[n], 0, sizeof list[n]);
+			list[n].ai_family = family;
+			list[n].ai_socktype = SOCK_STREAM;
+			list[n].ai_addrlen = address_make(&addrs[n], family,
+			    host % C.hosts, (uint16_t)atoi(serv));
+			list[n].ai_addr = (struct sockaddr *)&addrs[n];
+			if (n > 0)
+				list[n - 1].ai_next = &list[n];
+			n++;
+		}
+	if (C.twice)
+		COUNT(n_twice);
+	if (C.failure == TOO_MANY || C.failure == NO_FAMILY)
+		W.failed = true;
 	*res = &list[0];
 	return n > 0 ? 0 : EAI_FAMILY;
 }
@@ -2816,11 +2963,15 @@ sim_sigprocmask(int how, const sigset_t *set, sigset_t *old)
 int
 sim_fcntl(int fd, int cmd, ...)
 {
-	struct vfile *f = file_of(fd, "fcntl");
+	struct vfile *f;
 	va_list ap;
 	int arg;
 
 	enter();
+	if (cmd == F_GETFD && fd <= STDERR_FILENO &&
+	    W.files[fd].kind == VF_NONE)
+		return fail(EBADF);
+	f = file_of(fd, "fcntl");
 	va_start(ap, cmd);
 	arg = cmd == F_SETFL || cmd == F_SETFD ? va_arg(ap, int) : 0;
 	va_end(ap);
@@ -3384,6 +3535,8 @@ sim_close(int fd)
 	f->kind = VF_NONE;
 	if (fd < FD_SETSIZE)
 		FD_CLR(fd, &W.ready_r);
+	if (kind == VF_LISTEN)
+		listener_closed(f);
 	if (kind != VF_CONN)
 		return 0;
 	W.progress = true;
@@ -3669,6 +3822,7 @@ turn_begins(void)
 	if (ms0 < INT64_C(1) << 32 && ms1 >= INT64_C(1) << 32)
 		COUNT(w_32);
 	W.turn_began = W.now;
+	W.began_lo = W.now - W.away.lo;
 	for (s = 0; s < 2; s++) {
 		if (M[s].cur == NULL)
 			continue;
@@ -3691,6 +3845,10 @@ sim_pselect(int nfds, fd_set *r, fd_set *w, fd_set *e,
 	check_counters();
 	W.at_once = ts != NULL && ts->tv_sec == 0 && ts->tv_nsec == 0;
 	check_spin(r, w);
+	if (W.failed)
+		violate("it goes on after a failure, %d", C.failure);
+	if (W.in_start)
+		check_doors();
 	W.in_start = false;
 	W.turn++;
 	COUNT(turns);
@@ -3700,7 +3858,9 @@ sim_pselect(int nfds, fd_set *r, fd_set *w, fd_set *e,
 	if (W.turn >= C.turns && W.t_signal[1] == NEVER && W.stops == 0)
 		W.t_signal[1] = W.now + (int64_t)roll(&world_dice,
 		    (uint64_t)W.actors[0].period * 4);
-	if (W.cont_pending) {		/* a short stop shows by it alone */
+	if (C.failure == NO_WAIT && W.turn >= C.turns / 2) {
+		n = must_end(ENOMEM);
+	} else if (W.cont_pending) {	/* a short stop shows by it alone */
 		n = wait_for(r, w, 0);
 	} else if (fault(8)) {
 		COUNT(f_eintr_pselect);
@@ -3782,6 +3942,25 @@ config_times(struct chance *d, int64_t period)
 		C.stats = option_time(d, "-t", period * 5, 0);
 }
 
+/* What it finds when it starts. */
+static void
+config_start(struct chance *d)
+{
+	C.hosts = one_in(d, 8) ? 2 + (uint32_t)roll(d, 3) : 1;
+	C.twice = one_in(d, 8);
+	C.any_port = one_in(d, 3);
+	C.closed = one_in(d, 8);
+	if (!one_in(d, 32))
+		return;
+	C.failure = 1 + (int)roll(d, NO_WAIT);
+	if (C.failure == TOO_MANY)
+		C.hosts = LISTENERS / 2 + 1;	/* of each side */
+	else if (C.failure == NO_FAMILY)
+		C.v4 = C.v6 = false;
+	else if (C.failure == NO_NULL)
+		C.closed = true;
+}
+
 static void
 config_flags(struct chance *d)
 {
@@ -3789,6 +3968,7 @@ config_flags(struct chance *d)
 
 	C.v4 = !one_in(d, 4);
 	C.v6 = !C.v4 || one_in(d, 4);
+	config_start(d);
 	if (!C.v6 && one_in(d, 2))
 		option("-4");
 	if (!C.v4)
@@ -3814,7 +3994,7 @@ config_flags(struct chance *d)
 	C.metrics = one_in(d, 8);
 	if (C.metrics) {
 		option("-m");
-		option("1003");
+		option(C.any_port ? "0" : "1003");
 	}
 	C.tty = one_in(d, 12);
 }
@@ -3886,21 +4066,23 @@ config_make(uint64_t seed)
 	config_times(&d, period);
 	config_flags(&d);
 	option("--");
-	option("1001");
-	option("1002");
+	option(C.any_port ? "0" : "1001");
+	option(C.any_port ? "0" : "1002");
 	for (i = 0; i < 2; i++)
 		config_actor(&W.actors[i], &d, i, period);
 	W.prober = W.actors[0];
 	W.prober.side = METRICS;
 	W.prober.period = period * 50;
 	W.prober.t_act = C.metrics ? 1 : NEVER;
+	if (C.closed)
+		W.files[STDIN_FILENO].kind = VF_NONE;
 	C.no_outq = one_in(&d, 8);
 	C.gives_up_early = one_in(&d, 3);
 	C.slow_calls = !one_in(&d, 3);
 	C.floods = one_in(&d, 8);
 	C.fds_lowest = one_in(&d, 4);
 	C.fault = one_in(&d, 3) ? 0 : (uint64_t)roll_log(&d, 30, 20000);
-	C.pause = one_in(&d, 4) ? (uint64_t)roll_log(&d, 20, 5000) : 0;
+	C.pause = one_in(&d, 3) ? (uint64_t)roll_log(&d, 10, 5000) : 0;
 	C.turns = (uint64_t)roll_log(&d, 300, 20000);
 	C.clock = config_clock(&d);
 	C.wall = INT64_C(1769860800) * SEC + (int64_t)roll(&d, 1000000) * SEC;
@@ -3953,6 +4135,14 @@ check_end(int status)
 void
 sim_exit(int status)
 {
+	if (W.failed && status == 1) {
+		if (C.failure == NO_WAIT)
+			COUNT(f_pselect);
+		else
+			COUNT(n_fails);
+		totals->seeds++;
+		_exit(0);
+	}
 	if (W.in_start)
 		violate("the program does not start: status %d", status);
 	check_end(status);
@@ -3969,6 +4159,7 @@ world_begin(uint64_t seed)
 	run_seed = seed;
 	W.in_start = true;
 	W.fd_next = 3;
+	C.hosts = 1;
 	for (i = 0; i <= 2; i++)
 		W.files[i].kind = VF_STD;
 	W.t_signal[0] = W.t_signal[1] = W.t_log_stall = NEVER;
