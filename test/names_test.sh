@@ -70,7 +70,9 @@ test_an_empty_name_is_a_usage_error()
 # ---- -s ----
 
 # What the log gets is "<priority>date ident: event=...", and the priority is
-# 8 times the facility, 3 for a daemon, and the severity: 4 warning, 6 info.
+# 8 times the facility, 3 for a daemon, and the severity: 3 error, 4 warning,
+# 6 info.
+error=27
 warning=28
 info=30
 
@@ -146,6 +148,17 @@ test_syslog_warnings_have_their_severity()
 	wait_syslog "$warning>.* event=drop dir=A->B session=1 reason=overflow bytes=8 "
 	syslog_has "$info>.* event=drop"
 	assertFalse 'also as info' $?
+}
+
+# An error also goes where the user looks who typed the command.
+test_syslog_is_told_why_the_bridge_can_not_start()
+{
+	need_syslog || return 0
+	TCPBRIDGE="$bridge_under $TCPBRIDGE"
+	bridge_run -s 192.0.2.1:0 "$host:0"
+	TCPBRIDGE=${TCPBRIDGE#"$bridge_under "}
+	assert_refuses 1 192.0.2.1:0
+	wait_syslog "$error>.* tcpbridge: 192\.0\.2\.1:0: "
 }
 
 test_syslog_has_the_name_as_ident()
