@@ -932,7 +932,7 @@ side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
 	side->sent_before = side->other->sent;
 	side->acked = side->sent_before;
 	side->since = side->heard = side->progress = now;
-	snprintf(side->peer, sizeof side->peer, "%s", peer);
+	memcpy(side->peer, peer, ADDRESS_SIZE);
 	side->connects++;
 	log_event(LOG_INFO, "connect", "%s session=" U64 " peer=%s state=%s "
 	    "held=%zu", side->name, side->session, peer, state_name(),
@@ -1203,12 +1203,12 @@ side_sampling(const struct side *side)
 static void
 side_sample(struct side *side, int64_t *due)
 {
+	int64_t every = side_sampling(side);
 	uint64_t acked;
 
-	if (side_sampling(side) == NEVER ||
-	    (now - side->progress < conf.stall &&
+	if (every == NEVER || (now - side->progress < conf.stall &&
 	    now - side->acked_time < side_ack_limit(side) &&
-	    !is_over(side->sampled, side_sampling(side), due)))
+	    !is_over(side->sampled, every, due)))
 		return;
 	acked = side->other->sent - (uint64_t)socket_unacked(side->fd);
 	if (acked > side->acked) {

@@ -24,9 +24,7 @@ test_write_a_stopped_client_is_not_taken_for_a_dead_network()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -k 1.5 -w 3
-		client_open "$side" && client_open "$other" || return
-		client_freeze "$side"
+		stuck_start "$side" -k 1.5 -w 3 || return
 		head -c 30000000 /dev/zero >"$work/$other.fifo" &
 		assert_timed_out 3 write
 	done
