@@ -2,6 +2,7 @@
  * load: make traffic between two TCP clients, and measure it.
  *
  *	load ports count              print that many free port numbers
+ *	load bare portA portB         be a relay that does nothing but copy
  *	load mode seconds target...   run one measurement
  *
  * A target is one pair of clients, end A and end B.  "direct" connects the
@@ -62,6 +63,7 @@
 #define RISK_BYTES	20000000
 #define FILL_BYTES	8388608
 #define PATIENCE	2.0	/* seconds without a byte that end a run */
+#define BARE_BUFFER	4194304	/* bytes moved at most by a bare relay */
 #define RUN_MAX		60	/* seconds after which a run is killed */
 
 enum { END_A, END_B, ENDS };
@@ -750,6 +752,46 @@ print_ports(long count)
 	}
 }
 
+/*
+ * What any relay has to do for its bytes, and nothing else: a process for each
+ * direction that receives and sends, and waits in these calls.  It takes one
+ * client on each port, 0 if they came and went.  No relay that copies bytes in
+ * and out of the kernel is faster by much.
+ */
+static int
+run_bare(const char *const ports[ENDS])
+{
+	static unsigned char buffer[BARE_BUFFER];
+	struct sockaddr_in sin;
+	int listener[ENDS], fd[ENDS], end, on = 1, from;
+	ssize_t n;
+
+	for (end = END_A; end < ENDS; end++) {
+		address(&sin, (int)strtol(ports[end], NULL, 10));
+		if ((listener[end] = socket(AF_INET, SOCK_STREAM, 0)) == -1 ||
+		    setsockopt(listener[end], SOL_SOCKET, SO_REUSEADDR, &on,
+		    sizeof on) == -1 ||
+		    bind(listener[end], (struct sockaddr *)&sin,
+		    sizeof sin) == -1 || listen(listener[end], 1) == -1)
+			die("listen");
+	}
+	for (end = END_A; end < ENDS; end++)
+		if ((fd[end] = with_nodelay(accept(listener[end], NULL,
+		    NULL))) == -1)
+			die("accept");
+	if ((child = fork()) == -1)
+		die("fork");
+	from = child == 0 ? END_B : END_A;
+	alarm(RUN_MAX);
+	while ((n = recv(fd[from], buffer, sizeof buffer, 0)) > 0)
+		if (send_all(fd[!from], buffer, (size_t)n) == -1)
+			break;
+	shutdown(fd[!from], SHUT_WR);
+	if (child > 0)
+		waitpid(child, NULL, 0);
+	return 0;
+}
+
 static void
 pair_parse(struct pair *p, const char *target)
 {
@@ -817,9 +859,11 @@ main(int argc, char *argv[])
 		print_ports(strtol(argv[2], NULL, 10));
 		return 0;
 	}
+	if (argc == 4 && strcmp(argv[1], "bare") == 0)
+		return run_bare((const char *const *)&argv[2]);
 	if (argc < 4 || argc - 3 > PAIRS_MAX) {
 		fprintf(stderr, "usage: load mode seconds target...\n"
-		    "       load ports count\n");
+		    "       load ports count\n       load bare portA portB\n");
 		return 2;
 	}
 	alarm(RUN_MAX);
