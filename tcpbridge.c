@@ -57,8 +57,8 @@
 #define VERSION "1.0"
 #define U64 "%" PRIu64
 #define NELEM(array) (sizeof (array) / sizeof (array)[0])
-#define EACH(item, array) \
-    ((item) = (array); (item) < (array) + NELEM(array); (item)++)
+#define EACH(declared, item, array) \
+    declared = (array); (item) < (array) + NELEM(array); (item)++
 
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
@@ -498,12 +498,12 @@ listener_open(struct addrinfo *info, int service)
 {
 	struct listener *listener = &listeners[listener_count];
 	socklen_t length = info->ai_addrlen;
-	int i, error, fd;
+	int error, fd;
 
 	address_text(info->ai_addr, length, listener->address);
-	for (i = 0; i < listener_count; i++)
-		if (listeners[i].service == service &&
-		    strcmp(listeners[i].address, listener->address) == 0)
+	for (struct listener *l = listeners; l < listener; l++)
+		if (l->service == service &&
+		    strcmp(l->address, listener->address) == 0)
 			return 0;	/* listed twice */
 	fd = socket(info->ai_family, SOCK_STREAM, 0);
 	if (fd < 0)
@@ -945,14 +945,12 @@ side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
 static void
 totals_log(int level)
 {
-	struct side *s;
-
-	for EACH(s, sides)
+	for (EACH(struct side *s, s, sides))
 		log_event(level, "stats", "dir=%s received=" U64 " sent=" U64
 		    " dropped=" U64 " held=%zu capacity=%zu drops=" U64
 		    " unacked=" U64, s->dir, s->received, s->sent, s->dropped,
 		    s->ring.used, conf.capacity, s->drops, s->unacked);
-	for EACH(s, sides)
+	for (EACH(struct side *s, s, sides))
 		log_event(level, "stats", "%s connected=%d session=" U64
 		    " peer=%s connects=" U64, s->name, side_connected(s),
 		    side_connected(s) ? s->session : 0,
@@ -976,7 +974,7 @@ page_add_human(double count)
 static void
 live_draw(void)
 {
-	const struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B], *s;
+	const struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B];
 	size_t width = 80;
 #ifdef TIOCGWINSZ
 	struct winsize window;
@@ -987,7 +985,7 @@ live_draw(void)
 	page_used = 0;
 	page_add("\r\033[K%s %.15s", state_name(),
 	    side_connected(a) ? a->peer : "-");
-	for EACH(s, sides) {
+	for (EACH(const struct side *s, s, sides)) {
 		int marks = (int)((s->ring.used * 3 + conf.capacity - 1) /
 		    conf.capacity);
 
@@ -1011,13 +1009,11 @@ static void
 metric_add(const char *name, const char *help, const char *key,
     const char *reason, uint64_t a, uint64_t b)
 {
-	const struct side *s;
-
 	if (help != NULL)
 		page_add("# HELP tcpbridge_%s %s\n# TYPE tcpbridge_%s %s\n",
 		    name, help, name, strstr(name, "_total") ? "counter" :
 		    "gauge");
-	for EACH(s, sides)
+	for (EACH(const struct side *s, s, sides))
 		page_add("tcpbridge_%s{%s=\"%s\"%s%s%s} " U64 "\n", name, key,
 		    *key == 'd' ? s->dir : s->name + strlen("side="),
 		    reason != NULL ? ",reason=\"" : "",
@@ -1030,21 +1026,18 @@ static void
 metrics_add(void)
 {
 #define BOTH(what) sides[SIDE_A].what, sides[SIDE_B].what
+#define BY_DIR(name, what, help) metric_add(name, help, "dir", NULL, BOTH(what))
 #define METRIC(name, type, help) "# HELP tcpbridge_" name " " help "\n" \
     "# TYPE tcpbridge_" name " " type "\ntcpbridge_" name
 	int i;
 
-	metric_add("bytes_received_total", "Bytes received.", "dir", NULL,
-	    BOTH(received));
-	metric_add("bytes_sent_total", "Bytes sent.", "dir", NULL, BOTH(sent));
-	metric_add("bytes_dropped_total", "Bytes dropped.", "dir", NULL,
-	    BOTH(dropped));
-	metric_add("bytes_unacked_total", "Bytes sent that a connection left "
-	    "unacknowledged.", "dir", NULL, BOTH(unacked));
-	metric_add("drops_total", "Reads dropped, and expiries.", "dir", NULL,
-	    BOTH(drops));
-	metric_add("held_bytes", "Bytes held now.", "dir", NULL,
-	    BOTH(ring.used));
+	BY_DIR("bytes_received_total", received, "Bytes received.");
+	BY_DIR("bytes_sent_total", sent, "Bytes sent.");
+	BY_DIR("bytes_dropped_total", dropped, "Bytes dropped.");
+	BY_DIR("bytes_unacked_total", unacked, "Bytes sent that a connection "
+	    "left unacknowledged.");
+	BY_DIR("drops_total", drops, "Reads dropped, and expiries.");
+	BY_DIR("held_bytes", ring.used, "Bytes held now.");
 	metric_add("connected", "A client is there.", "side", NULL,
 	    (uint64_t)side_connected(&sides[SIDE_A]),
 	    (uint64_t)side_connected(&sides[SIDE_B]));
@@ -1074,25 +1067,24 @@ static void
 scrape_answer(int fd, char *request)
 {
 	const char *status = "200 OK";
-	char head[256], *target, *version = NULL;
+	char head[256], *target, *version;
 
 	request[strcspn(request, "\r\n")] = '\0';
 	target = strchr(request, ' ');
-	if (target != NULL) {
-		*target++ = '\0';
-		version = strchr(target, ' ');
+	version = target != NULL ? strchr(target + 1, ' ') : NULL;
+	if (version != NULL) {
+		*target++ = *version++ = '\0';
+		target[strcspn(target, "?")] = '\0';
 	}
 	page_used = 0;
 	if (version == NULL || *target != '/' ||
-	    strncmp(version, " HTTP/1.", 8) != 0)
+	    strncmp(version, "HTTP/1.", 7) != 0)
 		status = "400 Bad Request";
 	else if (strcmp(request, "GET") != 0 && strcmp(request, "HEAD") != 0)
 		status = "405 Method Not Allowed\r\nAllow: GET, HEAD";
-	else if (strcspn(target, "? ") == 8 &&
-	    memcmp(target, "/metrics", 8) == 0)
+	else if (strcmp(target, "/metrics") == 0)
 		metrics_add();
-	else if (strcspn(target, "? ") == 8 &&
-	    memcmp(target, "/healthz", 8) == 0)
+	else if (strcmp(target, "/healthz") == 0)
 		page_add("%s\n", state_name());
 	else
 		status = "404 Not Found";
@@ -1137,9 +1129,9 @@ scrape_read(struct scrape *scrape)
 static void
 scrape_accept(int fd)
 {
-	struct scrape *s, *oldest = scrapes;
+	struct scrape *oldest = scrapes;
 
-	for EACH(s, scrapes)
+	for (EACH(struct scrape *s, s, scrapes))
 		oldest = s->deadline < oldest->deadline ? s : oldest;
 	if (oldest->fd >= 0)
 		close(oldest->fd);
@@ -1254,9 +1246,8 @@ static void
 totals_tick(void)
 {
 	double secs = (double)(now - totals_last) / (double)SECOND;
-	struct side *s;
 
-	for EACH(s, sides) {
+	for (EACH(struct side *s, s, sides)) {
 		s->rate = (double)(s->sent - s->rated) / secs;
 		s->rated = s->sent;
 	}
@@ -1272,30 +1263,27 @@ static int64_t
 timers_run(void)
 {
 	const char *state;
-	struct scrape *scrape;
-	struct side *s;
 	int64_t due;
-	int i;
 
 	do {
 		state = state_name();
 		due = NEVER;
-		for EACH(s, sides)
+		for (EACH(struct side *s, s, sides))
 			if (s->fd >= 0 && s->lost != STAYS &&
 			    (stop_time != NEVER || side_drained(s)))
 				side_close(s);
-		for EACH(s, sides)
+		for (EACH(struct side *s, s, sides))
 			side_sample(s, &due);
-		for EACH(s, sides)
+		for (EACH(struct side *s, s, sides))
 			side_timers(s, &due);
 	} while (state_name() != state);	/* another one is lost */
-	for EACH(scrape, scrapes)
+	for (EACH(struct scrape *scrape, scrape, scrapes))
 		if (scrape->fd >= 0 && is_over(scrape->deadline, 0, &due)) {
 			close(scrape->fd);
 			scrape->fd = -1;
 		}
-	for (i = 0; i < listener_count; i++)
-		is_over(listeners[i].rest_until, 0, &due);
+	for (struct listener *l = listeners; l < listeners + listener_count; l++)
+		is_over(l->rest_until, 0, &due);
 	is_over(stop_time, 0, &due);
 	if (is_over(totals_last, conf.period, &due))
 		totals_tick();
@@ -1345,7 +1333,6 @@ loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 	int64_t before = now, began = clock_read(), paused = 0, wait =
 	    due <= now ? 0 : due - now < WAIT_MAX ? due - now : WAIT_MAX;
 	struct timespec timeout;
-	struct side *s;
 	sigset_t mask;
 
 	timeout.tv_sec = (time_t)(wait / SECOND);
@@ -1358,10 +1345,8 @@ loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 		FD_ZERO(writable);
 	}
 	now = clock_read();
-	if (now - began >= LATE)
-		signals_heard = now;
-	else if (now - signals_heard >= SECOND) {
-		/* Linux lets none in while something is always ready. */
+	if (now - began < LATE && now - signals_heard >= SECOND) {
+		/* Linux lets no signal in while something is always ready. */
 		sigprocmask(SIG_SETMASK, &wait_mask, &mask);
 		sigprocmask(SIG_SETMASK, &mask, NULL);
 		signals_heard = now;
@@ -1372,7 +1357,7 @@ loop_wait(fd_set *readable, fd_set *writable, int64_t due)
 		    paused / SECOND, (int)(paused % SECOND / MSEC));
 	}
 	continued = 0;
-	for EACH(s, sides) {
+	for (EACH(struct side *s, s, sides)) {
 		s->ended += paused;
 		s->acked_time += paused;
 		s->heard = s->read_watched ? s->heard + paused : now;
@@ -1388,36 +1373,33 @@ static void
 loop_turn(int64_t due)
 {
 	fd_set readable, writable;
-	struct scrape *scrape;
-	struct listener *l;
-	struct side *s;
 
 	FD_ZERO(&readable);
 	FD_ZERO(&writable);
-	for EACH(s, sides) {
+	for (EACH(struct side *s, s, sides)) {
 		if ((s->read_watched = wants_read(s)))
 			FD_SET(s->fd, &readable);
 		if ((s->write_watched = wants_write(s)))
 			FD_SET(s->fd, &writable);
 	}
-	for (l = listeners; l < listeners + listener_count; l++)
+	for (struct listener *l = listeners; l < listeners + listener_count; l++)
 		if (wants_accept(l))
 			FD_SET(l->fd, &readable);
-	for EACH(scrape, scrapes)
+	for (EACH(struct scrape *scrape, scrape, scrapes))
 		if (scrape->fd >= 0)
 			FD_SET(scrape->fd, &readable);
 	loop_wait(&readable, &writable, due);
-	for EACH(s, sides)
+	for (EACH(struct side *s, s, sides))
 		if (s->read_watched && FD_ISSET(s->fd, &readable))
 			side_receive(s);
-	for EACH(s, sides)
+	for (EACH(struct side *s, s, sides))
 		if (wants_write(s) && (!s->write_watched ||
 		    FD_ISSET(s->fd, &writable)))
 			side_send(s);
-	for EACH(scrape, scrapes)
+	for (EACH(struct scrape *scrape, scrape, scrapes))
 		if (scrape->fd >= 0 && FD_ISSET(scrape->fd, &readable))
 			scrape_read(scrape);
-	for (l = listeners; l < listeners + listener_count; l++)
+	for (struct listener *l = listeners; l < listeners + listener_count; l++)
 		if (FD_ISSET(l->fd, &readable) && wants_accept(l))
 			listener_accept(l);
 }
@@ -1428,11 +1410,10 @@ loop_turn(int64_t due)
 static void
 loop_run(void)
 {
-	struct side *s;
-	int64_t due;
-
 	for (;;) {
-		due = timers_run();
+		int64_t due = timers_run();
+
+
 		if (stop_count > 1 || now >= stop_time || (stop_time != NEVER &&
 		    sides[SIDE_A].fd < 0 && sides[SIDE_B].fd < 0))
 			break;
@@ -1443,7 +1424,7 @@ loop_run(void)
 		if (stop_count > 0 && stop_time == NEVER)
 			stop_time = now + PATIENCE;
 	}
-	for EACH(s, sides)
+	for (EACH(struct side *s, s, sides))
 		if (s->fd >= 0) {
 			side_lose(s, SHUTDOWN, "");
 			side_close(s);
@@ -1478,13 +1459,12 @@ signals_open(void)
 #endif
 	    SIGUSR1 };
 	struct sigaction action = { .sa_handler = signal_note }, old;
-	const int *number;
 	sigset_t set;
 
 	sigemptyset(&action.sa_mask);
 	sigemptyset(&set);
 	sigprocmask(SIG_SETMASK, NULL, &wait_mask);
-	for EACH(number, numbers) {
+	for (EACH(const int *number, number, numbers)) {
 		sigaction(*number, NULL, &old);
 		if (old.sa_handler != SIG_IGN || number > numbers + 2)
 			sigaction(*number, &action, NULL);
@@ -1602,23 +1582,23 @@ parse_net(const char *what, char *text, struct side *side)
 static void
 option_take(int option, const char *what, char *text)
 {
-	static const struct { int option, value, *flag; } flags[] = {
+	static const struct flag { int option, value, *flag; } flags[] = {
 	    { '4', AF_INET, &conf.family }, { '6', AF_INET6, &conf.family },
 	    { 'l', 1, &conf.lossless }, { 'q', LOG_NOTICE, &conf.level },
 	    { 's', 1, &conf.syslog }, { 'v', LOG_DEBUG, &conf.level },
-	    { 'x', 1, &conf.trace } }, *flag;
-	static const struct { int option; int64_t *time, zero; } times[] = {
+	    { 'x', 1, &conf.trace } };
+	static const struct time { int option; int64_t *time, zero; } times[] = {
 	    { 'e', &conf.eof_hold, 0 }, { 'g', &conf.grace, 0 },
 	    { 'H', &conf.hold, 0 }, { 'i', &conf.idle, NEVER },
 	    { 'k', &conf.keepalive, 0 }, { 'r', &conf.silence, 0 },
-	    { 't', &conf.period, NEVER }, { 'w', &conf.stall, NEVER } }, *time;
+	    { 't', &conf.period, NEVER }, { 'w', &conf.stall, NEVER } };
 	char *end = text;
 	int64_t size;
 
-	for EACH(flag, flags)
+	for (EACH(const struct flag *flag, flag, flags))
 		if (flag->option == option)
 			*flag->flag = flag->value;
-	for EACH(time, times)
+	for (EACH(const struct time *time, time, times))
 		if (time->option == option &&
 		    (*time->time = parse_seconds(what, text)) == 0)
 			*time->time = time->zero;
@@ -1688,15 +1668,13 @@ options_read(int argc, char **argv)
 static void
 descriptors_open(void)
 {
-	int fd, own;
-
-	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
 		int closed = fcntl(fd, F_GETFD) < 0;
 		const char *name = closed ? "/dev/null" : isatty(fd) &&
 		    fd > STDIN_FILENO ? ttyname(fd) : NULL;
+		int own = name == NULL ? fd :
+		    open(name, O_RDWR | O_NOCTTY | O_NONBLOCK);
 
-		own = name == NULL ? fd : open(name, O_RDWR | O_NOCTTY |
-		    O_NONBLOCK);
 		if (closed && own != fd)
 			fatal(1, "%s: %s", name, strerror(errno));
 		if (own >= 0 && own != fd) {
@@ -1709,10 +1687,6 @@ descriptors_open(void)
 int
 main(int argc, char **argv)
 {
-	struct scrape *scrape;
-	struct side *s;
-	int i;
-
 	descriptors_open();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);	/* a log that may not grow */
@@ -1723,7 +1697,7 @@ main(int argc, char **argv)
 	now = totals_last = clock_read();
 	start_time = time(NULL);
 	live = conf.period != NEVER && !conf.syslog && isatty(STDERR_FILENO);
-	for EACH(s, sides) {
+	for (EACH(struct side *s, s, sides)) {
 		s->name = service_names[s - sides];
 		s->dir = s == sides ? "A->B" : "B->A";
 		s->other = &sides[s == sides];
@@ -1731,15 +1705,15 @@ main(int argc, char **argv)
 		s->left = now;
 		s->fd = -1;
 	}
-	for EACH(scrape, scrapes)
+	for (EACH(struct scrape *scrape, scrape, scrapes))
 		scrape->fd = -1;
-	for (i = 0; i < SERVICES; i++)
+	for (int i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);
 	signals_open();
-	for (i = 0; i < listener_count; i++)
+	for (struct listener *l = listeners; l < listeners + listener_count; l++)
 		log_event(LOG_INFO, "listen", "%s addr=%s",
-		    service_names[listeners[i].service], listeners[i].address);
+		    service_names[l->service], l->address);
 	log_event(LOG_INFO, "ready", "state=%s pid=%ld version=" VERSION
 	    " buffer=%zu", state_name(), (long)getpid(), conf.capacity);
 	loop_run();
