@@ -200,15 +200,15 @@ static struct {
 static int listener_count;
 static int fd_top;		/* highest descriptor the loop ever watched */
 static unsigned char scratch[READ_SMALL]; /* a read that may be dropped */
-static char page[TEXT_SIZE];	/* what is about to be said; */
+static char message[TEXT_SIZE];	/* of an event, or why the program ends */
+static char page[TEXT_SIZE];	/* what is about to be written; */
 static size_t page_used;	/* who begins one sets this to 0 */
 static int64_t now;		/* CLOCK_MONOTONIC, read once a turn */
 static int64_t stop_time = NEVER; /* when stopping is over, once begun */
 static int64_t totals_last;	/* when -t was last done */
 static time_t start_time;	/* CLOCK_REALTIME at start, seconds */
 static uint64_t sessions;	/* connections so far */
-static uint64_t log_lost;	/* lines that were not written, as told */
-static uint64_t log_unsaid;	/* and those not told yet */
+static uint64_t log_lost, log_told; /* lines not written; what was told */
 static int live, live_shown;	/* -t keeps a line in place; it stands */
 static sigset_t wait_mask;	/* signals blocked while pselect waits */
 static int64_t signals_heard;	/* when a wait last let signals in */
@@ -222,20 +222,12 @@ static volatile sig_atomic_t stop_signal, stop_count, totals_asked, continued;
 
 /* Logs an event, one line, with a level of syslog(3); LOG_NOTICE is what was
  * asked for, so it is told under -q, too. */
-#define log_event(priority, event, ...) do { \
-	if ((priority) <= conf.level) { \
-		log_begin(priority, event); \
-		page_add(__VA_ARGS__); \
-		log_end(priority); \
-	} \
-} while (0)
+#define log_event(level, event, ...) \
+    (snprintf(message, sizeof message, __VA_ARGS__), log_line(level, event))
 
 /* Ends a program that can't start (2: wrong usage) or go on: one line. */
-#define fatal(status, ...) do { \
-	page_used = 0; \
-	page_add(__VA_ARGS__); \
-	leave(status); \
-} while (0)
+#define fatal(status, ...) \
+    (snprintf(message, sizeof message, __VA_ARGS__), leave(status))
 
 static void
 page_grow(int size)
@@ -281,17 +273,20 @@ page_write(int fd)
 	return n == (ssize_t)page_used;
 }
 
-/* Begins a log line; syslog has time and level itself.  The live line makes
- * way, and how many lines were lost before is told together with this one.  The
- * rest may need errno, and gmtime_r() looks for a file, once. */
+/* Logs the message, if its level is told; syslog has time and level itself.  The
+ * live line makes way, and how many lines were lost before is told together with
+ * this one.  The message is ready by now, for it may need errno, and gmtime_r()
+ * looks for a file, once. */
 static void
-log_begin(int level, const char *event)
+log_line(int level, const char *event)
 {
-	int lost, error = errno;
+	int lost;
 
+	if (level > conf.level)
+		return;
 	page_used = 0;
 	page_add("%s", live_shown ? "\r\033[K" : "");
-	for (lost = log_unsaid > 0; lost >= 0; lost--) {
+	for (lost = log_lost > log_told; lost >= 0; lost--) {
 		if (!conf.syslog) {
 			page_add("time=");
 			page_add_time();
@@ -302,26 +297,17 @@ log_begin(int level, const char *event)
 			page_add(conf.name[strcspn(conf.name, " =")] != '\0' ?
 			    "name=\"%s\" " : "name=%s ", conf.name);
 		if (lost)
-			page_add("event=log_lost lines=" U64 "\n", log_unsaid);
+			page_add("event=log_lost lines=" U64 "\n",
+			    log_lost - log_told);
 	}
-	page_add("event=%s ", event);
-	errno = error;
-}
-
-static void
-log_end(int level)
-{
-	if (conf.syslog) {
+	page_add("event=%s %s%s", event, message, conf.syslog ? "" : "\n");
+	if (conf.syslog)
 		syslog(level, "%s", page);
-		return;
-	}
-	page_add("\n");
-	if (page_write(STDERR_FILENO)) {
-		log_lost += log_unsaid;
-		log_unsaid = 0;
+	else if (page_write(STDERR_FILENO)) {
+		log_told = log_lost;
 		live_shown = 0;
 	} else
-		log_unsaid++;
+		log_lost++;
 }
 
 /* What the user typed may hold control characters; they are made harmless. */
@@ -330,12 +316,12 @@ leave(int status)
 {
 	char *c;
 
-	for (c = page; *c != '\0'; c++)
+	for (c = message; *c != '\0'; c++)
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
-	fprintf(stderr, "tcpbridge: %s\n", page);
+	fprintf(stderr, "tcpbridge: %s\n", message);
 	if (conf.syslog && status == 1)
-		syslog(LOG_ERR, "%s", page);
+		syslog(LOG_ERR, "%s", message);
 	exit(status);
 }
 
@@ -1054,7 +1040,7 @@ metrics_add(void)
 	page_add(METRIC("capacity_bytes", "gauge", "Most bytes held in each "
 	    "direction.") " %zu\n", conf.capacity);
 	page_add(METRIC("log_lost_lines_total", "counter", "Log lines not "
-	    "written.") " " U64 "\n", log_lost + log_unsaid);
+	    "written.") " " U64 "\n", log_lost);
 	page_add(METRIC("start_time_seconds", "gauge", "Start, seconds since "
 	    "1970.") " %" PRId64 "\n", (int64_t)start_time);
 	page_add(METRIC("build_info", "gauge", "Version and name.")
