@@ -56,9 +56,8 @@
 
 #define VERSION "1.0"
 #define U64 "%" PRIu64
-#define NELEM(array) (sizeof (array) / sizeof (array)[0])
-#define EACH(declared, item, array) \
-    declared = (array); (item) < (array) + NELEM(array); (item)++
+#define EACH(declared, item, array) declared = (array); \
+    (item) < (array) + sizeof (array) / sizeof (array)[0]; (item)++
 
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
@@ -197,7 +196,7 @@ static struct {
 	.places = { { NULL, 1024 }, { NULL, 1025 }, { NULL, -1 } }
 };
 
-static int listener_count;
+static struct listener *listener_end = listeners; /* behind the last one */
 static int fd_top;		/* highest descriptor the loop ever watched */
 static unsigned char scratch[READ_SMALL]; /* a read that may be dropped */
 static char message[TEXT_SIZE];	/* of an event, or why the program ends */
@@ -273,10 +272,10 @@ page_write(int fd)
 	return n == (ssize_t)page_used;
 }
 
-/* Logs the message, if its level is told; syslog has time and level itself.  The
- * live line makes way, and how many lines were lost before is told together with
- * this one.  The message is ready by now, for it may need errno, and gmtime_r()
- * looks for a file, once. */
+/* Logs the message, if its level is told; syslog has time and level itself.
+ * The live line makes way, and how many lines were lost before is told together
+ * with this one.  The message is ready by now, for it may need errno, and
+ * gmtime_r() looks for a file, once. */
 static void
 log_line(int level, const char *event)
 {
@@ -482,12 +481,12 @@ socket_unacked(int fd)
 static int
 listener_open(struct addrinfo *info, int service)
 {
-	struct listener *listener = &listeners[listener_count];
+	struct listener *listener = listener_end;
 	socklen_t length = info->ai_addrlen;
 	int error, fd;
 
 	address_text(info->ai_addr, length, listener->address);
-	for (struct listener *l = listeners; l < listener; l++)
+	for (struct listener *l = listeners; l < listener_end; l++)
 		if (l->service == service &&
 		    strcmp(l->address, listener->address) == 0)
 			return 0;	/* listed twice */
@@ -507,7 +506,7 @@ listener_open(struct addrinfo *info, int service)
 	address_text(info->ai_addr, length, listener->address);
 	listener->fd = fd;
 	listener->service = service;
-	listener_count++;
+	listener_end++;
 	return 0;
 }
 
@@ -521,8 +520,9 @@ service_open(int service)
 	const struct place *place = &conf.places[service];
 	const char *text = place->host != NULL ? place->host : "*";
 	struct addrinfo hints = { 0 }, *list, *info;
+	struct listener *first = listener_end;
 	in_port_t *slot, port = htons((uint16_t)place->port);
-	int error, first = listener_count;
+	int error;
 
 	hints.ai_family = conf.family;
 	hints.ai_socktype = SOCK_STREAM;
@@ -533,19 +533,19 @@ service_open(int service)
 		    strerror(errno) : gai_strerror(error));
 	hints.ai_next = list;	/* to begin again at hints */
 	for (info = list; info != NULL; info = info->ai_next) {
-		if (listener_count == LISTENERS)
+		if (listener_end == listeners + LISTENERS)
 			fatal(1, "%s: too many addresses", text);
 		slot = info->ai_family == AF_INET6 ?
 		    &((struct sockaddr_in6 *)(void *)info->ai_addr)->sin6_port :
 		    &((struct sockaddr_in *)(void *)info->ai_addr)->sin_port;
 		*slot = port;
-		text = listeners[listener_count].address;
+		text = listener_end->address;
 		error = listener_open(info, service);
 		if (error == 0)
 			port = *slot;
 		else if (error == EADDRINUSE && place->port == 0 && port != 0) {
-			while (listener_count > first)
-				close(listeners[--listener_count].fd);
+			while (listener_end > first)
+				close((--listener_end)->fd);
 			port = 0;
 			info = &hints;
 		} else if (error != EAFNOSUPPORT && (error != EADDRNOTAVAIL ||
@@ -556,7 +556,7 @@ service_open(int service)
 			    service_names[service], text, strerror(error));
 	}
 	freeaddrinfo(list);
-	if (listener_count == first)
+	if (listener_end == first)
 		fatal(1, "%s: %s", text, strerror(error));
 }
 
@@ -1268,7 +1268,7 @@ timers_run(void)
 			close(scrape->fd);
 			scrape->fd = -1;
 		}
-	for (struct listener *l = listeners; l < listeners + listener_count; l++)
+	for (struct listener *l = listeners; l < listener_end; l++)
 		is_over(l->rest_until, 0, &due);
 	is_over(stop_time, 0, &due);
 	if (is_over(totals_last, conf.period, &due))
@@ -1368,7 +1368,7 @@ loop_turn(int64_t due)
 		if ((s->write_watched = wants_write(s)))
 			FD_SET(s->fd, &writable);
 	}
-	for (struct listener *l = listeners; l < listeners + listener_count; l++)
+	for (struct listener *l = listeners; l < listener_end; l++)
 		if (wants_accept(l))
 			FD_SET(l->fd, &readable);
 	for (EACH(struct scrape *scrape, scrape, scrapes))
@@ -1385,7 +1385,7 @@ loop_turn(int64_t due)
 	for (EACH(struct scrape *scrape, scrape, scrapes))
 		if (scrape->fd >= 0 && FD_ISSET(scrape->fd, &readable))
 			scrape_read(scrape);
-	for (struct listener *l = listeners; l < listeners + listener_count; l++)
+	for (struct listener *l = listeners; l < listener_end; l++)
 		if (FD_ISSET(l->fd, &readable) && wants_accept(l))
 			listener_accept(l);
 }
@@ -1398,7 +1398,6 @@ loop_run(void)
 {
 	for (;;) {
 		int64_t due = timers_run();
-
 
 		if (stop_count > 1 || now >= stop_time || (stop_time != NEVER &&
 		    sides[SIDE_A].fd < 0 && sides[SIDE_B].fd < 0))
@@ -1697,7 +1696,7 @@ main(int argc, char **argv)
 		if (conf.places[i].port >= 0)
 			service_open(i);
 	signals_open();
-	for (struct listener *l = listeners; l < listeners + listener_count; l++)
+	for (struct listener *l = listeners; l < listener_end; l++)
 		log_event(LOG_INFO, "listen", "%s addr=%s",
 		    service_names[l->service], l->address);
 	log_event(LOG_INFO, "ready", "state=%s pid=%ld version=" VERSION
