@@ -179,8 +179,8 @@ static struct scrape {
 
 /* What the command line says. */
 static struct {
-	int family, level;		/* -4, -6; -q, -v: LOG_... */
-	int lossless, syslog, trace;	/* -l, -s, -x */
+	int64_t family, level;		/* -4, -6; -q, -v: LOG_... */
+	int64_t lossless, syslog, trace; /* -l, -s, -x */
 	const char *name;		/* -n; empty if none */
 	size_t capacity;		/* -b, bytes */
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
@@ -524,7 +524,7 @@ service_open(int service)
 	in_port_t *slot, port = htons((uint16_t)place->port);
 	int error;
 
-	hints.ai_family = conf.family;
+	hints.ai_family = (int)conf.family;
 	hints.ai_socktype = SOCK_STREAM;
 	hints.ai_flags = AI_PASSIVE;
 	error = getaddrinfo(place->host, "0", &hints, &list);
@@ -1563,30 +1563,27 @@ parse_net(const char *what, char *text, struct side *side)
 		fatal(2, "%s: not an address or network: '%s'", what, text);
 }
 
-/* Takes one option; what is wrong with it ends the program. */
+/* Takes one option; what is wrong with it ends the program.  The list says what
+ * flags set, and what 0 seconds stand for. */
 static void
 option_take(int option, const char *what, char *text)
 {
-	static const struct flag { int option, value, *flag; } flags[] = {
-	    { '4', AF_INET, &conf.family }, { '6', AF_INET6, &conf.family },
-	    { 'l', 1, &conf.lossless }, { 'q', LOG_NOTICE, &conf.level },
-	    { 's', 1, &conf.syslog }, { 'v', LOG_DEBUG, &conf.level },
-	    { 'x', 1, &conf.trace } };
-	static const struct time { int option; int64_t *time, zero; } times[] = {
+	static const struct setting { int option; int64_t *set, to; } list[] = {
+	    { '4', &conf.family, AF_INET }, { '6', &conf.family, AF_INET6 },
 	    { 'e', &conf.eof_hold, 0 }, { 'g', &conf.grace, 0 },
 	    { 'H', &conf.hold, 0 }, { 'i', &conf.idle, NEVER },
-	    { 'k', &conf.keepalive, 0 }, { 'r', &conf.silence, 0 },
-	    { 't', &conf.period, NEVER }, { 'w', &conf.stall, NEVER } };
+	    { 'k', &conf.keepalive, 0 }, { 'l', &conf.lossless, 1 },
+	    { 'q', &conf.level, LOG_NOTICE }, { 'r', &conf.silence, 0 },
+	    { 's', &conf.syslog, 1 }, { 't', &conf.period, NEVER },
+	    { 'v', &conf.level, LOG_DEBUG }, { 'w', &conf.stall, NEVER },
+	    { 'x', &conf.trace, 1 } };
 	char *end = text;
 	int64_t size;
 
-	for (EACH(const struct flag *flag, flag, flags))
-		if (flag->option == option)
-			*flag->flag = flag->value;
-	for (EACH(const struct time *time, time, times))
-		if (time->option == option &&
-		    (*time->time = parse_seconds(what, text)) == 0)
-			*time->time = time->zero;
+	for (EACH(const struct setting *s, s, list))
+		if (s->option == option && (text == NULL ||
+		    (*s->set = parse_seconds(what, text)) == 0))
+			*s->set = s->to;
 	if (option == 'A' || option == 'B')
 		parse_net(what, text, &sides[option == 'A' ? SIDE_A : SIDE_B]);
 	else if (option == 'b') {
@@ -1632,6 +1629,7 @@ options_read(int argc, char **argv)
 			excluded = option;
 		what[1] = (char)option;
 		option_take(option, what, optarg);
+		optarg = NULL;	/* musl leaves it for flags that follow */
 	}
 	if (conf.lossless && excluded)
 		fatal(2, "-l: excludes -%c", excluded);
