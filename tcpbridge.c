@@ -1511,8 +1511,8 @@ parse_seconds(const char *what, const char *text)
 	return (int64_t)(seconds * (double)SECOND + 0.999999);
 }
 
-/* [host:]port with host a name, an IPv4 address, *, or [IPv6 address].  The
- * argument is taken apart in place. */
+/* [host:]port with host a name, an IPv4 address, *, or [IPv6 address]; without
+ * one the place keeps its own.  The argument is taken apart in place. */
 static void
 parse_place(const char *what, char *text, struct place *place)
 {
@@ -1530,10 +1530,11 @@ parse_place(const char *what, char *text, struct place *place)
 		length -= 2;
 	} else if (strcspn(host, ":[]") < length)
 		fatal(2, "%s: not [IPv6 address]:port: '%s'", what, text);
-	if (colon != NULL)
-		host[length] = '\0';
+	host[length] = '\0';
 	place->port = (int)number;
-	place->host = length == 0 || strcmp(host, "*") == 0 ? NULL : host;
+	if (colon != NULL)
+		place->host = length == 0 || strcmp(host, "*") == 0 ?
+		    NULL : host;
 }
 
 /* A numeric address, or one with the number of bits that have to agree.  No
@@ -1546,20 +1547,16 @@ parse_net(const char *what, char *text, struct side *side)
 	char *slash = strchr(text, '/'), *bits = slash != NULL ? slash + 1 : "";
 	long most = strchr(text, ':') != NULL ? 128 : 32;
 	long number = slash != NULL ? parse_number(&bits, most) : most;
-	int valid;
+	char copy[ADDRESS_SIZE];
 
 	if (side->net_count++ == NETS)
 		fatal(2, "%s: more than %d networks: '%s'", what, NETS, text);
+	snprintf(copy, sizeof copy, "%.*s", (int)strcspn(text, "/"), text);
 	net->family = most == 128 ? AF_INET6 : AF_INET;
 	net->bits = (size_t)number;
-	if (slash != NULL)
-		*slash = '\0';
-	valid = inet_pton(net->family, text, net->bytes) == 1 &&
-	    (most == 32 ||
-	    memcmp(net->bytes, v4_mapped, sizeof v4_mapped) != 0);
-	if (slash != NULL)
-		*slash = '/';
-	if (!valid || number < 0 || *bits != '\0')
+	if (number < 0 || *bits != '\0' ||
+	    inet_pton(net->family, copy, net->bytes) != 1 || (most == 128 &&
+	    memcmp(net->bytes, v4_mapped, sizeof v4_mapped) == 0))
 		fatal(2, "%s: not an address or network: '%s'", what, text);
 }
 
@@ -1595,10 +1592,8 @@ option_take(int option, const char *what, char *text)
 			    BUFFER_MAX, text);
 		conf.capacity = (size_t)size;
 	} else if (option == 'm') {
-		end = strchr(text, ':');
+		conf.places[METRICS].host = "localhost";
 		parse_place(what, text, &conf.places[METRICS]);
-		if (end == NULL)
-			conf.places[METRICS].host = "localhost";
 	} else if (option == 'n') {
 		for (; (unsigned char)*end >= ' ' && *end != 127 &&
 		    *end != '"' && *end != '\\'; end++)
