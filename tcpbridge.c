@@ -121,7 +121,7 @@ static struct side {
 	uint64_t received, sent, dropped; /* bytes */
 	uint64_t drops;		/* reads dropped, and expiries */
 	uint64_t unacked;	/* sent, but unacknowledged at a disconnect */
-	uint64_t unsaid;	/* dropped bytes that no log line told yet */
+	uint64_t told;		/* of the dropped bytes, in log lines */
 	const char *drop_reason; /* of the last drop */
 	int64_t drop_time;	/* when the last drop was */
 	int64_t drop_said;	/* when it was logged; 0 when a run is over */
@@ -202,7 +202,8 @@ static unsigned char scratch[READ_SMALL]; /* a read that may be dropped */
 static char message[TEXT_SIZE];	/* of an event, or why the program ends */
 static char page[TEXT_SIZE];	/* what is about to be written; */
 static size_t page_used;	/* who begins one sets this to 0 */
-static int64_t now;		/* CLOCK_MONOTONIC, read once a turn */
+static int64_t now;		/* what clock_read() said, once a turn */
+static int64_t due;		/* when something is next due, or NEVER */
 static int64_t stop_time = NEVER; /* when stopping is over, once begun */
 static int64_t totals_last;	/* when -t was last done */
 static time_t start_time;	/* CLOCK_REALTIME at start, seconds */
@@ -383,13 +384,25 @@ ring_take(struct ring *ring, size_t size)
 
 /* ---- Sockets --------------------------------------------------------- */
 
+/* CLOCK_MONOTONIC, and a second: what never was, at 0, is over by now. */
 static int64_t
 clock_read(void)
 {
 	struct timespec time;
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (int64_t)time.tv_sec * SECOND + time.tv_nsec / 1000;
+	return ((int64_t)time.tv_sec + 1) * SECOND + time.tv_nsec / 1000;
+}
+
+/* Whether a limit since then is over; if not, the next turn is due then. */
+static int
+is_over(int64_t since, int64_t limit)
+{
+	if (limit == NEVER || now - since >= limit)
+		return limit != NEVER;
+	if (since + limit < due)
+		due = since + limit;
+	return 0;
 }
 
 /* The numeric form of an address: 192.0.2.7:1024, [2001:db8::7%2]:1024. */
@@ -669,17 +682,26 @@ wants_accept(const struct listener *listener)
 	    side->half_closed || side_can_receive(side));
 }
 
-/* Logs what was dropped: the first of a run, then one line a second. */
+/* Logs what was dropped and who was refused: the first of a run at once, then
+ * one line a second. */
 static void
-drop_tell(struct side *side)
+side_tell(struct side *side)
 {
-	if (side->drop_said > 0 && now - side->drop_said < SECOND)
-		return;
-	log_event(LOG_WARNING, "drop", "dir=%s session=" U64 " reason=%s "
-	    "bytes=" U64 " drops=" U64 " total=" U64, side->dir, side->session,
-	    side->drop_reason, side->unsaid, side->drops, side->dropped);
-	side->drop_said = now;
-	side->unsaid = 0;
+	if (side->dropped > side->told && is_over(side->drop_said, SECOND)) {
+		log_event(LOG_WARNING, "drop", "dir=%s session=" U64
+		    " reason=%s bytes=" U64 " drops=" U64 " total=" U64,
+		    side->dir, side->session, side->drop_reason,
+		    side->dropped - side->told, side->drops, side->dropped);
+		side->drop_said = now;
+		side->told = side->dropped;
+	}
+	if (side->refused_unsaid > 0 && is_over(side->refused_said, SECOND)) {
+		log_event(LOG_WARNING, "refuse", "%s peer=%s reason=%s count="
+		    U64, side->name, side->refused_peer,
+		    refusal_names[side->refusal], side->refused_unsaid);
+		side->refused_said = now;
+		side->refused_unsaid = 0;
+	}
 }
 
 /* Counts bytes that a side sent as dropped. */
@@ -687,24 +709,22 @@ static void
 drop_count(struct side *side, size_t size)
 {
 	side->dropped += size;
-	side->unsaid += size;
 	side->drops++;
 	side->drop_time = now;
 	side->drop_reason = side_keeps(side->other) ? "overflow" : "expired";
-	drop_tell(side);
+	side_tell(side);
 }
 
 /* Drops what has waited for an absent side when -H is over. */
 static void
 side_expire(struct side *side)
 {
-	struct ring *ring = &side->other->ring;
-	size_t held = ring->used;
+	size_t held = side->other->ring.used;
 
-	if (held == 0 || side_keeps(side))
-		return;
-	ring_take(ring, held);
-	drop_count(side->other, held);
+	if (side->fd < 0 && held > 0 && is_over(side->left, conf.hold)) {
+		ring_take(&side->other->ring, held);
+		drop_count(side->other, held);
+	}
 }
 
 /* A client can't stay.  The first reason counts; the loop closes it. */
@@ -778,8 +798,7 @@ side_receive(struct side *side)
 		ring_put(ring, piece);
 	}
 	if (side->drop_said > 0 && now - side->drop_time >= SECOND) {
-		if (side->unsaid > 0)
-			drop_tell(side);
+		side_tell(side);
 		log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total="
 		    U64, side->dir, side->drops, side->dropped);
 		side->drop_said = 0;
@@ -871,19 +890,6 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	return side->net_count == 0;
 }
 
-/* Logs who was refused: the first at once, then one line a second. */
-static void
-refusals_tell(struct side *side)
-{
-	if (side->refused_said > 0 && now - side->refused_said < SECOND)
-		return;
-	log_event(LOG_WARNING, "refuse", "%s peer=%s reason=%s count=" U64,
-	    side->name, side->refused_peer, refusal_names[side->refusal],
-	    side->refused_unsaid);
-	side->refused_said = now;
-	side->refused_unsaid = 0;
-}
-
 /* A newcomer is closed at once, or takes the slot from the one there. */
 static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
@@ -900,7 +906,7 @@ side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
 		side->refused_unsaid++;
 		side->refusal = refusal;
 		memcpy(side->refused_peer, peer, ADDRESS_SIZE);
-		refusals_tell(side);
+		side_tell(side);
 		return;
 	}
 	if (side->fd >= 0) {
@@ -1129,17 +1135,6 @@ scrape_accept(int fd)
 
 /* ---- The loop -------------------------------------------------------- */
 
-/* Whether a limit since then is over; if not, the next turn is due then. */
-static int
-is_over(int64_t since, int64_t limit, int64_t *due)
-{
-	if (limit == NEVER || now - since >= limit)
-		return limit != NEVER;
-	if (since + limit < *due)
-		*due = since + limit;
-	return 0;
-}
-
 /* How long a client that data waits for may take nothing until something
  * follows from it: -w, or -g where that holds the other side back. */
 static int64_t
@@ -1179,14 +1174,14 @@ side_sampling(const struct side *side)
 /* Asks, if it is time to, or a limit would be over: more than before is
  * progress. */
 static void
-side_sample(struct side *side, int64_t *due)
+side_sample(struct side *side)
 {
 	int64_t every = side_sampling(side);
 	uint64_t acked;
 
 	if (every == NEVER || (now - side->progress < conf.stall &&
 	    now - side->acked_time < side_ack_limit(side) &&
-	    !is_over(side->sampled, every, due)))
+	    !is_over(side->sampled, every)))
 		return;
 	acked = side->other->sent - (uint64_t)socket_unacked(side->fd);
 	if (acked > side->acked) {
@@ -1194,36 +1189,29 @@ side_sample(struct side *side, int64_t *due)
 		side->progress = side->acked_time = now;
 	}
 	side->sampled = now;
-	is_over(now, side_sampling(side), due);
+	is_over(now, side_sampling(side));
 }
 
 /* Does what is due on a side by the clock. */
 static void
-side_timers(struct side *side, int64_t *due)
+side_timers(struct side *side)
 {
-	if (side->fd < 0 && side->other->ring.used > 0 &&
-	    is_over(side->left, conf.hold, due))
-		side_expire(side);
-	if (side->other->unsaid > 0 &&
-	    is_over(side->other->drop_said, SECOND, due))
-		drop_tell(side->other);
-	if (side->refused_unsaid > 0 &&
-	    is_over(side->refused_said, SECOND, due))
-		refusals_tell(side);
+	side_expire(side);
+	side_tell(side);
 	if (!side_connected(side))
 		return;
 	if (stop_time != NEVER && side->other->ring.used == 0 && !side->shut) {
 		side->shut = 1;		/* has all: gets the EOF */
 		shutdown(side->fd, SHUT_WR);
 	}
-	if (side->half_closed && is_over(side->ended, conf.eof_hold, due))
+	if (side->half_closed && is_over(side->ended, conf.eof_hold))
 		side_lose(side, END, "");
-	if (wants_read(side) && is_over(side->heard, conf.idle, due))
+	if (wants_read(side) && is_over(side->heard, conf.idle))
 		side_lose(side, TIMEOUT, " cause=idle");
-	if (is_over(side->acked_time, side_ack_limit(side), due))
+	if (is_over(side->acked_time, side_ack_limit(side)))
 		side_lose(side, TIMEOUT, " cause=keepalive");
-	is_over(side->progress, side_patience(side), due); /* for -g */
-	if (wants_write(side) && is_over(side->progress, conf.stall, due))
+	is_over(side->progress, side_patience(side)); /* for -g */
+	if (wants_write(side) && is_over(side->progress, conf.stall))
 		side_lose(side, TIMEOUT, " cause=write");
 }
 
@@ -1244,12 +1232,11 @@ totals_tick(void)
 }
 
 /* Closes lost clients, after what they sent last was read, and does all that is
- * due by the clock.  Returns what is due next, or NEVER. */
-static int64_t
+ * due by the clock. */
+static void
 timers_run(void)
 {
 	const char *state;
-	int64_t due;
 
 	do {
 		state = state_name();
@@ -1259,24 +1246,23 @@ timers_run(void)
 			    (stop_time != NEVER || side_drained(s)))
 				side_close(s);
 		for (EACH(struct side *s, s, sides))
-			side_sample(s, &due);
+			side_sample(s);
 		for (EACH(struct side *s, s, sides))
-			side_timers(s, &due);
+			side_timers(s);
 	} while (state_name() != state);	/* another one is lost */
 	for (EACH(struct scrape *scrape, scrape, scrapes))
-		if (scrape->fd >= 0 && is_over(scrape->deadline, 0, &due)) {
+		if (scrape->fd >= 0 && is_over(scrape->deadline, 0)) {
 			close(scrape->fd);
 			scrape->fd = -1;
 		}
 	for (struct listener *l = listeners; l < listener_end; l++)
-		is_over(l->rest_until, 0, &due);
-	is_over(stop_time, 0, &due);
-	if (is_over(totals_last, conf.period, &due))
+		is_over(l->rest_until, 0);
+	is_over(stop_time, 0);
+	if (is_over(totals_last, conf.period))
 		totals_tick();
-	is_over(totals_last, conf.period, &due);
+	is_over(totals_last, conf.period);
 	if (live && !live_shown)
 		live_draw();
-	return due;
 }
 
 /* Takes one client from a listener.  Without descriptors or memory it would be
@@ -1314,7 +1300,7 @@ listener_accept(struct listener *listener)
  * in which a client was not read, or nothing waited for it, does not count, nor
  * does a wait in which the bridge itself was stopped. */
 static void
-loop_wait(fd_set *readable, fd_set *writable, int64_t due)
+loop_wait(fd_set *readable, fd_set *writable)
 {
 	int64_t before = now, began = clock_read(), paused = 0, wait =
 	    due <= now ? 0 : due - now < WAIT_MAX ? due - now : WAIT_MAX;
@@ -1356,7 +1342,7 @@ loop_wait(fd_set *readable, fd_set *writable, int64_t due)
  * socket was not watched, is sent to at once; a slot is read before its
  * listener is accepted from. */
 static void
-loop_turn(int64_t due)
+loop_turn(void)
 {
 	fd_set readable, writable;
 
@@ -1374,7 +1360,7 @@ loop_turn(int64_t due)
 	for (EACH(struct scrape *scrape, scrape, scrapes))
 		if (scrape->fd >= 0)
 			FD_SET(scrape->fd, &readable);
-	loop_wait(&readable, &writable, due);
+	loop_wait(&readable, &writable);
 	for (EACH(struct side *s, s, sides))
 		if (s->read_watched && FD_ISSET(s->fd, &readable))
 			side_receive(s);
@@ -1397,12 +1383,11 @@ static void
 loop_run(void)
 {
 	for (;;) {
-		int64_t due = timers_run();
-
+		timers_run();
 		if (stop_count > 1 || now >= stop_time || (stop_time != NEVER &&
 		    sides[SIDE_A].fd < 0 && sides[SIDE_B].fd < 0))
 			break;
-		loop_turn(due);
+		loop_turn();
 		if (totals_asked)
 			totals_log(LOG_NOTICE);
 		totals_asked = 0;

@@ -2024,28 +2024,28 @@ static int64_t
 untold_due(void)
 {
 	const struct side_model *m;
-	int64_t due = NEVER;
+	int64_t first = NEVER;
 
 	for (m = M; m < M + 2 && W.log_faults == 0; m++) {
 		if (m->dropped > m->dropped_told && m->t_drop_told == NEVER)
 			violate("a drop is not told at once");
 		if (m->dropped > m->dropped_told)
-			due = sooner(due, m->t_drop_told + SEC);
+			first = sooner(first, m->t_drop_told + SEC);
 		if (m->refused > m->refused_told && m->t_refuse_told == NEVER)
 			violate("a refusal is not told at once");
 		if (m->refused > m->refused_told)
-			due = sooner(due, m->t_refuse_told + SEC);
+			first = sooner(first, m->t_refuse_told + SEC);
 		if (m->end_due && !C.quiet)
 			violate("a run of drops has no end");
 	}
-	return due;
+	return first;
 }
 
 static int64_t
 side_due(int s)
 {
 	const struct tconn *c = M[s].cur;
-	int64_t due = NEVER;
+	int64_t first = NEVER;
 	int over;
 
 	if (c == NULL)
@@ -2058,72 +2058,73 @@ side_due(int s)
 		return NEVER;
 	}
 	if (c->eof_told)
-		due = due_by(c->eof, C.eof_keep);
+		first = due_by(c->eof, C.eof_keep);
 	else if (C.idle > 0 && M[s].watched)
-		due = due_by(c->heard, C.idle);
+		first = due_by(c->heard, C.idle);
 	if (has_to_acknowledge(c))
-		due = sooner(due, due_by(c->owed, 2 * C.keepalive));
+		first = sooner(first, due_by(c->owed, 2 * C.keepalive));
 	if (has_to_acknowledge(c) && !C.no_outq && conn_unacked(c) > 0)
-		due = sooner(due, due_by(c->owes, 2 * C.keepalive +
+		first = sooner(first, due_by(c->owes, 2 * C.keepalive +
 		    sampling(false)));
 	if (M[!s].ring.bytes == 0)
-		return due;
+		return first;
 	if (C.write > 0)
-		due = sooner(due, due_by(c->seen, C.write));
+		first = sooner(first, due_by(c->seen, C.write));
 	if (C.write > 0 && !C.no_outq)
-		due = sooner(due, due_by(later(c->took, c->acked), C.write +
+		first = sooner(first, due_by(later(c->took, c->acked), C.write +
 		    sampling(true)));
 	/* The end of -g matters to a sender that waits for it. */
 	if (!C.lossless && M[!s].cur != NULL && !M[!s].watched &&
 	    !half_closed(M[!s].cur)) {
 		over = passed(c->seen, C.grace);
 		if (over == 0)
-			due = sooner(due, due_by(c->seen, C.grace));
+			first = sooner(first, due_by(c->seen, C.grace));
 		else if (over == UNCLEAR)
 			W.may_wait = true;
 	}
-	return due;
+	return first;
 }
 
 /* The next moment at which the program has to act by itself, or NEVER. */
 static int64_t
 next_due(void)
 {
-	int64_t due, over;
+	int64_t first, over;
 	int i;
 
 	W.may_wait = false;
-	due = sooner(sooner(side_due(0), side_due(1)), untold_due());
+	first = sooner(sooner(side_due(0), side_due(1)), untold_due());
 	for (i = 0; i < W.ndoors; i++)
 		if (W.doors[i].t_rest != NEVER) {
 			over = W.now - W.doors[i].t_rest - REST;
 			if (over < -TOLERANCE)
-				due = sooner(due, W.now - over);
+				first = sooner(first, W.now - over);
 			else if (over < TOLERANCE)
 				W.may_wait = true;
 		}
 	for (i = 0; C.metrics && i < W.nlive; i++)
 		if (W.live[i]->side == METRICS && W.live[i]->fd >= 0)
-			due = sooner(due, W.live[i]->t_accept + SCRAPE_SPAN);
+			first = sooner(first,
+			    W.live[i]->t_accept + SCRAPE_SPAN);
 	if (W.stops > 0)
-		due = sooner(due, W.t_stop + STOP_SPAN);
+		first = sooner(first, W.t_stop + STOP_SPAN);
 	/* When a line was lost, who knows what the next has to tell. */
 	if (W.log_faults > 0 && M[0].dropped + M[1].dropped +
 	    M[0].refused + M[1].refused > 0)
 		W.may_wait = true;
-	return due;
+	return first;
 }
 
 /* The timeout that the program asks for, against what is due. */
 static void
 check_timeout(const struct timespec *ts)
 {
-	int64_t due = next_due(), wake;
+	int64_t first = next_due(), wake;
 
 	if (ts == NULL) {
-		if (due != NEVER && !W.turn_paused)
+		if (first != NEVER && !W.turn_paused)
 			violate("waits without a timeout, with something due "
-			    "in %.6f s", (double)(due - W.now) / 1e9);
+			    "in %.6f s", (double)(first - W.now) / 1e9);
 		if (C.stats > 0)
 			violate("waits without a timeout under -t");
 		COUNT(waits_forever);
@@ -2134,20 +2135,20 @@ check_timeout(const struct timespec *ts)
 		    ts->tv_nsec);
 	wake = W.now + (int64_t)ts->tv_sec * SEC + ts->tv_nsec;
 	/* After a change it may look again at once. */
-	if (due == NEVER && C.stats == 0 && !W.may_wait && !W.turn_paused &&
+	if (first == NEVER && C.stats == 0 && !W.may_wait && !W.turn_paused &&
 	    (wake > W.now || !W.progressed))
 		violate("a timeout of %.6f s with nothing to do",
 		    (double)(wake - W.now) / 1e9);
 	if (C.stats > 0 && wake > W.now + C.stats + TOLERANCE)
 		violate("a timeout of %.6f s under -t",
 		    (double)(wake - W.now) / 1e9);
-	if (due != NEVER && !W.turn_paused && W.now > due + TOLERANCE)
+	if (first != NEVER && !W.turn_paused && W.now > first + TOLERANCE)
 		violate("something was due %.6f s ago",
-		    (double)(W.now - due) / 1e9);
-	if (due != NEVER && !W.turn_paused && wake > due + TOLERANCE)
+		    (double)(W.now - first) / 1e9);
+	if (first != NEVER && !W.turn_paused && wake > first + TOLERANCE)
 		violate("a timeout of %.6f s with something due in %.6f s",
 		    (double)(wake - W.now) / 1e9,
-		    (double)(due - W.now) / 1e9);
+		    (double)(first - W.now) / 1e9);
 }
 
 /* One descriptor's place in a set, against the policy. */
