@@ -62,6 +62,7 @@
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
 #endif
+#define READ_SMALL 4096		/* reads up to this are kept or lost whole */
 #ifndef PIPE_BUF		/* what a pipe that is ready takes at once */
 #define PIPE_BUF _POSIX_PIPE_BUF
 #endif
@@ -71,7 +72,6 @@ enum {
 	 * low: with 448 KiB a reset would destroy more. */
 	HIGH_WATER = 262144,	/* held while the receiver lives, bytes */
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
-	READ_SMALL = 4096,	/* reads up to this are kept or lost whole */
 	DRAIN_MAX = 4194304,	/* read from a client about to go, bytes */
 	READ_LEAST = 64,	/* what a read counts for then, at the least */
 	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
@@ -105,11 +105,12 @@ static const char *const reason_names[] = { "none", "eof", "reset",
     "timeout", "replaced", "shutdown", "error" };
 static const char *const refusal_names[] = { "denied", "busy", "limit" };
 
-/* A queue of bytes in a circle. */
+/* A queue of bytes in a circle.  It holds READ_SMALL bytes less than it could,
+ * and has as many behind it, so that a small read always has a place. */
 struct ring {
-	size_t capacity;	/* usable bytes, 1 to BUFFER_MAX */
+	size_t capacity;	/* bytes in the circle, READ_SMALL and -b */
 	size_t start, used;	/* offset of the oldest byte; bytes held */
-	unsigned char bytes[BUFFER_MAX];
+	unsigned char bytes[BUFFER_MAX + 2 * READ_SMALL];
 };
 
 static struct side {
@@ -198,7 +199,6 @@ static struct {
 
 static struct listener *listener_end = listeners; /* behind the last one */
 static int fd_top;		/* highest descriptor the loop ever watched */
-static unsigned char scratch[READ_SMALL]; /* a read that may be dropped */
 static char message[TEXT_SIZE];	/* of an event, or why the program ends */
 static char page[TEXT_SIZE];	/* what is about to be written; */
 static size_t page_used;	/* who begins one sets this to 0 */
@@ -330,7 +330,8 @@ leave(int status)
 /* Pure arithmetic, with its contracts in ACSL, which test/prove has proved. */
 
 /*@ predicate sound(struct ring *ring) = \valid(ring) &&
-  @     0 < ring->capacity <= BUFFER_MAX && ring->start < ring->capacity &&
+  @     0 < ring->capacity <= BUFFER_MAX + READ_SMALL &&
+  @     ring->start < ring->capacity &&
   @     ring->used <= ring->capacity; */
 
 /*@ requires sound(ring);
@@ -758,26 +759,23 @@ side_end(struct side *side, int eof)
 		side_lose(side, FAILED, strerror(errno));
 }
 
-/* Receives once from a client, into the ring, or over the scratch buffer when
- * it might not fit and would be dropped whole.  Stored bytes end a run of drops
- * a second after the last.  Returns the number of bytes read. */
+/* Receives once from a client, behind what the ring holds: what has room there
+ * in one piece, or else a small read, to be stored or dropped whole.  Stored
+ * bytes end a run of drops a second after the last.  Returns how many came. */
 static size_t
 side_receive(struct side *side)
 {
 	struct ring *ring = &side->ring;
-	size_t room = side_keeps(side->other) ? ring->capacity - ring->used : 0;
-	size_t piece, size, most = ring_piece(ring, ring_end(ring), room);
-	unsigned char *into = ring->bytes + ring_end(ring);
+	size_t room = side_keeps(side->other) ? conf.capacity - ring->used : 0;
+	size_t size, end = ring_end(ring), most = ring_piece(ring, end, room);
 	ssize_t n;
 
-	if (most < READ_SMALL || side->shut) {
-		into = scratch;
-		most = !side_paced(side) || room > READ_SMALL || side->shut ?
-		    READ_SMALL : room;
-	}
+	if (most < READ_SMALL)
+		most = side_paced(side) && room < READ_SMALL && !side->shut ?
+		    room : READ_SMALL;
 	if (most == 0)
 		return 0;	/* recv() would return 0, as for EOF */
-	n = recv(side->fd, into, most, 0);
+	n = recv(side->fd, ring->bytes + end, most, 0);
 	if (n <= 0)
 		side_end(side, n == 0);
 	if (n <= 0 || side->shut)	/* a stop takes no more */
@@ -786,17 +784,15 @@ side_receive(struct side *side)
 	side->heard = side->acked_time = now;
 	side->received += size;
 	if (conf.trace)
-		trace_bytes(side, into, size);
+		trace_bytes(side, ring->bytes + end, size);
 	if (size > room) {
 		drop_count(side, size);
 		return size;
 	}
-	for (most = size; most > 0; most -= piece, into += piece) {
-		piece = ring_piece(ring, ring_end(ring), most);
-		if (into != ring->bytes + ring_end(ring))
-			memcpy(ring->bytes + ring_end(ring), into, piece);
-		ring_put(ring, piece);
-	}
+	ring_put(ring, size);
+	if (end + size > ring->capacity)	/* the rest begins the circle */
+		memcpy(ring->bytes, ring->bytes + ring->capacity,
+		    end + size - ring->capacity);
 	if (side->drop_said > 0 && now - side->drop_time >= SECOND) {
 		side_tell(side);
 		log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total="
@@ -1400,7 +1396,7 @@ loop_run(void)
 			side_close(s);
 		}
 	if (conf.trace)
-		trace_bytes(sides, scratch, 0);
+		trace_bytes(sides, NULL, 0);
 	totals_log(LOG_INFO);
 }
 
@@ -1664,7 +1660,7 @@ main(int argc, char **argv)
 		s->name = service_names[s - sides];
 		s->dir = s == sides ? "A->B" : "B->A";
 		s->other = &sides[s == sides];
-		s->ring.capacity = conf.capacity;
+		s->ring.capacity = conf.capacity + READ_SMALL;
 		s->left = now;
 		s->fd = -1;
 	}

@@ -3265,6 +3265,7 @@ flood(struct tconn *c, size_t n)
 static void
 read_done(struct tconn *c, unsigned char *buf, size_t n)
 {
+	const struct ring *ring;
 	struct side_model *m;
 	struct gone g;
 
@@ -3298,9 +3299,9 @@ read_done(struct tconn *c, unsigned char *buf, size_t n)
 	c->turn_read += n;
 	c->heard = c->owed = c->owes = stamp_now();
 	m = &M[c->side];
-	if (m->ring.bytes > 0 && sides[c->side].ring.start +
-	    sides[c->side].ring.used < C.capacity && sides[c->side].ring.start
-	    + sides[c->side].ring.used + n > C.capacity)
+	ring = &sides[c->side].ring;
+	if (m->ring.bytes > 0 && ring->start + ring->used < ring->capacity &&
+	    ring->start + ring->used + n > ring->capacity)
 		COUNT(b_wrap);
 	P.conn = c;
 	P.len = n;
