@@ -96,14 +96,14 @@ enum {
 /* ---- Types and state ------------------------------------------------- */
 
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
-enum reason { STAYS, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED, REASONS };
-enum refusal { DENIED, BUSY, LIMIT, REFUSALS };
+/* Why a client goes, or a newcomer is refused. */
+enum reason { STAYS, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED, DENIED,
+    BUSY, LIMIT, REASONS };
 
 static const char *const service_names[] = { "side=A", "side=B",
     "service=metrics" };
 static const char *const reason_names[] = { "none", "eof", "reset",
-    "timeout", "replaced", "shutdown", "error" };
-static const char *const refusal_names[] = { "denied", "busy", "limit" };
+    "timeout", "replaced", "shutdown", "error", "denied", "busy", "limit" };
 
 /* A queue of bytes in a circle.  It holds READ_SMALL bytes less than it could,
  * and has as many behind it, so that a small read always has a place. */
@@ -136,10 +136,10 @@ static struct side {
 		unsigned char bytes[16];
 	} nets[NETS];
 	int net_count;
-	uint64_t connects, disconnects[REASONS], refused[REFUSALS];
+	uint64_t connects, counts[REASONS]; /* went or were refused */
 	uint64_t refused_unsaid; /* newcomers, since the last refuse line */
 	int64_t refused_said;	/* when that was; 0 if never */
-	enum refusal refusal;	/* why the last one was refused */
+	enum reason refusal;	/* why the last one was refused */
 	char refused_peer[ADDRESS_SIZE]; /* and its address */
 	int64_t left;		/* when the last client left; the start */
 
@@ -699,7 +699,7 @@ side_tell(struct side *side)
 	if (side->refused_unsaid > 0 && is_over(side->refused_said, SECOND)) {
 		log_event(LOG_WARNING, "refuse", "%s peer=%s reason=%s count="
 		    U64, side->name, side->refused_peer,
-		    refusal_names[side->refusal], side->refused_unsaid);
+		    reason_names[side->refusal], side->refused_unsaid);
 		side->refused_said = now;
 		side->refused_unsaid = 0;
 	}
@@ -852,7 +852,7 @@ side_close(struct side *side)
 	close(side->fd);	/* never again, also after EINTR */
 	side->fd = -1;
 	side->left = now;
-	side->disconnects[side->lost]++;
+	side->counts[side->lost]++;
 	other->unacked += (uint64_t)unacked;
 	log_event(LOG_INFO, "disconnect", "%s session=" U64 " peer=%s "
 	    "reason=%s%s duration=%" PRId64 ".%03d received=" U64 " sent=" U64
@@ -891,14 +891,14 @@ static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
     const char *peer)
 {
-	enum refusal refusal = !side_admits(side, address) ? DENIED :
+	enum reason refusal = !side_admits(side, address) ? DENIED :
 	    !socket_prepare(fd) ? LIMIT : side_connected(side) &&
 	    !side->half_closed && now - side->heard < conf.silence ? BUSY :
-	    REFUSALS;
+	    STAYS;
 
-	if (refusal < REFUSALS) {
+	if (refusal != STAYS) {
 		close(fd);
-		side->refused[refusal]++;
+		side->counts[refusal]++;
 		side->refused_unsaid++;
 		side->refusal = refusal;
 		memcpy(side->refused_peer, peer, ADDRESS_SIZE);
@@ -1032,13 +1032,10 @@ metrics_add(void)
 	metric_add("connects_total", "Clients that came.", "side", NULL,
 	    BOTH(connects));
 	for (i = END; i < REASONS; i++)
-		metric_add("disconnects_total", i > END ? NULL : "Clients that "
-		    "went, by reason.", "side", reason_names[i],
-		    BOTH(disconnects[i]));
-	for (i = DENIED; i < REFUSALS; i++)
-		metric_add("refused_total", i > DENIED ? NULL : "Newcomers "
-		    "refused, by reason.", "side", refusal_names[i],
-		    BOTH(refused[i]));
+		metric_add(i < DENIED ? "disconnects_total" : "refused_total",
+		    i == END ? "Clients that went, by reason." : i == DENIED ?
+		    "Newcomers refused, by reason." : NULL, "side",
+		    reason_names[i], BOTH(counts[i]));
 	page_add(METRIC("capacity_bytes", "gauge", "Most bytes held in each "
 	    "direction.") " %zu\n", conf.capacity);
 	page_add(METRIC("log_lost_lines_total", "counter", "Log lines not "
