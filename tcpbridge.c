@@ -87,6 +87,7 @@ enum {
 
 #define MSEC INT64_C(1000)	/* times are in microseconds */
 #define SECOND INT64_C(1000000)
+#define SECS(time) ((double)(time) / (double)SECOND)
 #define NEVER INT64_MAX
 #define SECONDS_MAX 1e9		/* in an argument; 31 years */
 #define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
@@ -198,7 +199,6 @@ static struct {
 };
 
 static struct listener *listener_end = listeners; /* behind the last one */
-static int fd_top;		/* highest descriptor the loop ever watched */
 static char message[TEXT_SIZE];	/* of an event, or why the program ends */
 static char page[TEXT_SIZE];	/* what is about to be written; */
 static size_t page_used;	/* who begins one sets this to 0 */
@@ -429,8 +429,6 @@ socket_prepare(int fd)
 		errno = EMFILE;
 		return 0;
 	}
-	if (fd > fd_top)
-		fd_top = fd;
 	return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) >= 0 &&
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) >= 0;
 }
@@ -447,9 +445,8 @@ socket_option(int fd, int level, int option, int value)
 static void
 socket_tune(int fd)
 {
-	int64_t most = 32767 * SECOND;	/* Linux refuses longer ones */
-	int64_t wanted = conf.keepalive < most ? conf.keepalive : most;
-	int idle = (int)((wanted + SECOND - 1) / SECOND);
+	int64_t secs = (conf.keepalive + SECOND - 1) / SECOND;
+	int idle = secs < 32767 ? (int)secs : 32767; /* Linux takes no more */
 
 	socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	socket_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
@@ -844,7 +841,6 @@ static void
 side_close(struct side *side)
 {
 	struct side *other = side->other;
-	int64_t lasted = now - side->since;
 	int unacked = socket_unacked(side->fd);
 
 	if (side->shut && unacked > 0)
@@ -855,11 +851,10 @@ side_close(struct side *side)
 	side->counts[side->lost]++;
 	other->unacked += (uint64_t)unacked;
 	log_event(LOG_INFO, "disconnect", "%s session=" U64 " peer=%s "
-	    "reason=%s%s duration=%" PRId64 ".%03d received=" U64 " sent=" U64
+	    "reason=%s%s duration=%.3f received=" U64 " sent=" U64
 	    " unacked=%d held=%zu state=%s", side->name, side->session,
 	    side->peer, reason_names[side->lost], side->detail,
-	    lasted / SECOND, (int)(lasted % SECOND / MSEC),
-	    side->received - side->received_before,
+	    SECS(now - side->since), side->received - side->received_before,
 	    other->sent - side->sent_before, unacked, other->ring.used,
 	    state_name());
 }
@@ -1208,24 +1203,8 @@ side_timers(struct side *side)
 		side_lose(side, TIMEOUT, " cause=write");
 }
 
-/* Does what -t asks for: the totals, or new rates in the live line. */
-static void
-totals_tick(void)
-{
-	double secs = (double)(now - totals_last) / (double)SECOND;
-
-	for (EACH(struct side *s, s, sides)) {
-		s->rate = (double)(s->sent - s->rated) / secs;
-		s->rated = s->sent;
-	}
-	totals_last = now;
-	live_shown = 0;
-	if (!live)
-		totals_log(LOG_INFO);
-}
-
 /* Closes lost clients, after what they sent last was read, and does all that is
- * due by the clock. */
+ * due by the clock; with -t, the totals or new rates in the live line. */
 static void
 timers_run(void)
 {
@@ -1251,9 +1230,18 @@ timers_run(void)
 	for (struct listener *l = listeners; l < listener_end; l++)
 		is_over(l->rest_until, 0);
 	is_over(stop_time, 0);
-	if (is_over(totals_last, conf.period))
-		totals_tick();
-	is_over(totals_last, conf.period);
+	if (is_over(totals_last, conf.period)) {
+		for (EACH(struct side *s, s, sides)) {
+			s->rate = (double)(s->sent - s->rated) /
+			    SECS(now - totals_last);
+			s->rated = s->sent;
+		}
+		totals_last = now;
+		live_shown = 0;
+		if (!live)
+			totals_log(LOG_INFO);
+		is_over(now, conf.period);
+	}
 	if (live && !live_shown)
 		live_draw();
 }
@@ -1302,7 +1290,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 
 	timeout.tv_sec = (time_t)(wait / SECOND);
 	timeout.tv_nsec = (long)(wait % SECOND * 1000);
-	if (pselect(fd_top + 1, readable, writable, NULL,
+	if (pselect(FD_SETSIZE, readable, writable, NULL,
 	    due == NEVER ? NULL : &timeout, &wait_mask) < 0) {
 		if (errno != EINTR)
 			fatal(1, "pselect: %s", strerror(errno));
@@ -1318,8 +1306,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 	}
 	if (continued || (due != NEVER && now - before - wait > LATE)) {
 		paused = now - before;
-		log_event(LOG_DEBUG, "pause", "waited=%" PRId64 ".%03d",
-		    paused / SECOND, (int)(paused % SECOND / MSEC));
+		log_event(LOG_DEBUG, "pause", "waited=%.3f", SECS(paused));
 	}
 	continued = 0;
 	for (EACH(struct side *s, s, sides)) {
@@ -1422,19 +1409,17 @@ signals_open(void)
 #endif
 	    SIGUSR1 };
 	struct sigaction action = { .sa_handler = signal_note }, old;
-	sigset_t set;
 
 	sigemptyset(&action.sa_mask);
-	sigemptyset(&set);
 	sigprocmask(SIG_SETMASK, NULL, &wait_mask);
 	for (EACH(const int *number, number, numbers)) {
 		sigaction(*number, NULL, &old);
 		if (old.sa_handler != SIG_IGN || number > numbers + 2)
 			sigaction(*number, &action, NULL);
-		sigaddset(&set, *number);
+		sigaddset(&action.sa_mask, *number);
 		sigdelset(&wait_mask, *number);
 	}
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigprocmask(SIG_BLOCK, &action.sa_mask, NULL);
 }
 
 /* ---- Options and main ------------------------------------------------ */
