@@ -145,7 +145,7 @@ static struct side {
 	int64_t left;		/* when the last client left; the start */
 
 	/* The slot, and the client in it. */
-	int fd;			/* its socket; -1 if the slot is free */
+	int fd;			/* its socket, above 2; 0 if the slot is free */
 	enum reason lost;	/* why it goes, or STAYS */
 	char detail[80];	/* of that: " cause=idle", or empty */
 	int half_closed;	/* EOF was read; -e keeps it for sending */
@@ -172,7 +172,7 @@ static struct listener {
 
 /* A client of the metrics port. */
 static struct scrape {
-	int fd;			/* -1 when free */
+	int fd;			/* 0 when free */
 	int answered;		/* what still comes is thrown away */
 	int64_t deadline;	/* when it is closed at the latest */
 	size_t used;		/* bytes of the request so far */
@@ -616,7 +616,7 @@ trace_bytes(const struct side *side, const unsigned char *bytes, size_t size)
 static int
 side_connected(const struct side *side)
 {
-	return side->fd >= 0 && side->lost == STAYS;
+	return side->fd > 0 && side->lost == STAYS;
 }
 
 static const char *
@@ -633,7 +633,7 @@ state_name(void)
 static int
 side_keeps(const struct side *side)
 {
-	return side->fd >= 0 || now - side->left < conf.hold;
+	return side->fd > 0 || now - side->left < conf.hold;
 }
 
 /* Whether a sender waits for room: with -l always, else for a receiver that is
@@ -657,7 +657,7 @@ static int
 wants_read(const struct side *side)
 {
 	if (!side_connected(side) || side->half_closed || stop_time != NEVER)
-		return side->fd >= 0 && side->shut;	/* to see it close */
+		return side->fd > 0 && side->shut;	/* to see it close */
 	if (side_connected(side->other) && side->ring.used >= HIGH_WATER)
 		return !side_paced(side);
 	return side_can_receive(side);
@@ -676,7 +676,7 @@ wants_accept(const struct listener *listener)
 	const struct side *side = &sides[listener->service];
 
 	return stop_time == NEVER && now >= listener->rest_until &&
-	    (listener->service == METRICS || side->fd < 0 ||
+	    (listener->service == METRICS || side->fd == 0 ||
 	    side->half_closed || side_can_receive(side));
 }
 
@@ -719,7 +719,7 @@ side_expire(struct side *side)
 {
 	size_t held = side->other->ring.used;
 
-	if (side->fd < 0 && held > 0 && is_over(side->left, conf.hold)) {
+	if (side->fd == 0 && held > 0 && is_over(side->left, conf.hold)) {
 		ring_take(&side->other->ring, held);
 		drop_count(side->other, held);
 	}
@@ -846,7 +846,7 @@ side_close(struct side *side)
 	if (side->shut && unacked > 0)
 		unacked--;	/* Linux counts the FIN as a byte */
 	close(side->fd);	/* never again, also after EINTR */
-	side->fd = -1;
+	side->fd = 0;
 	side->left = now;
 	side->counts[side->lost]++;
 	other->unacked += (uint64_t)unacked;
@@ -900,7 +900,7 @@ side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
 		side_tell(side);
 		return;
 	}
-	if (side->fd >= 0) {
+	if (side->fd > 0) {
 		side_lose(side, REPLACED, "");
 		side_close(side);
 	}
@@ -1113,7 +1113,7 @@ scrape_accept(int fd)
 
 	for (EACH(struct scrape *s, s, scrapes))
 		oldest = s->deadline < oldest->deadline ? s : oldest;
-	if (oldest->fd >= 0)
+	if (oldest->fd > 0)
 		close(oldest->fd);
 	oldest->fd = fd;
 	oldest->answered = 0;
@@ -1128,7 +1128,7 @@ scrape_accept(int fd)
 static int64_t
 side_patience(const struct side *side)
 {
-	int holds_back = side->other->fd >= 0 && !side->other->half_closed &&
+	int holds_back = side->other->fd > 0 && !side->other->half_closed &&
 	    !conf.lossless && !wants_read(side->other);
 
 	return !wants_write(side) ? NEVER : holds_back &&
@@ -1214,7 +1214,7 @@ timers_run(void)
 		state = state_name();
 		due = NEVER;
 		for (EACH(struct side *s, s, sides))
-			if (s->fd >= 0 && s->lost != STAYS &&
+			if (s->fd > 0 && s->lost != STAYS &&
 			    (stop_time != NEVER || side_drained(s)))
 				side_close(s);
 		for (EACH(struct side *s, s, sides))
@@ -1223,9 +1223,9 @@ timers_run(void)
 			side_timers(s);
 	} while (state_name() != state);	/* another one is lost */
 	for (EACH(struct scrape *scrape, scrape, scrapes))
-		if (scrape->fd >= 0 && is_over(scrape->deadline, 0)) {
+		if (scrape->fd > 0 && is_over(scrape->deadline, 0)) {
 			close(scrape->fd);
-			scrape->fd = -1;
+			scrape->fd = 0;
 		}
 	for (struct listener *l = listeners; l < listener_end; l++)
 		is_over(l->rest_until, 0);
@@ -1258,7 +1258,7 @@ listener_accept(struct listener *listener)
 	char peer[ADDRESS_SIZE];
 	int fd;
 
-	if (listener->service != METRICS && side->fd >= 0 &&
+	if (listener->service != METRICS && side->fd > 0 &&
 	    !side_drained(side))
 		return;
 	fd = accept(listener->fd, (struct sockaddr *)&address, &length);
@@ -1338,7 +1338,7 @@ loop_turn(void)
 		if (wants_accept(l))
 			FD_SET(l->fd, &readable);
 	for (EACH(struct scrape *scrape, scrape, scrapes))
-		if (scrape->fd >= 0)
+		if (scrape->fd > 0)
 			FD_SET(scrape->fd, &readable);
 	loop_wait(&readable, &writable);
 	for (EACH(struct side *s, s, sides))
@@ -1349,7 +1349,7 @@ loop_turn(void)
 		    FD_ISSET(s->fd, &writable)))
 			side_send(s);
 	for (EACH(struct scrape *scrape, scrape, scrapes))
-		if (scrape->fd >= 0 && FD_ISSET(scrape->fd, &readable))
+		if (scrape->fd > 0 && FD_ISSET(scrape->fd, &readable))
 			scrape_read(scrape);
 	for (struct listener *l = listeners; l < listener_end; l++)
 		if (FD_ISSET(l->fd, &readable) && wants_accept(l))
@@ -1365,7 +1365,7 @@ loop_run(void)
 	for (;;) {
 		timers_run();
 		if (stop_count > 1 || now >= stop_time || (stop_time != NEVER &&
-		    sides[SIDE_A].fd < 0 && sides[SIDE_B].fd < 0))
+		    sides[SIDE_A].fd == 0 && sides[SIDE_B].fd == 0))
 			break;
 		loop_turn();
 		if (totals_asked)
@@ -1375,7 +1375,7 @@ loop_run(void)
 			stop_time = now + PATIENCE;
 	}
 	for (EACH(struct side *s, s, sides))
-		if (s->fd >= 0) {
+		if (s->fd > 0) {
 			side_lose(s, SHUTDOWN, "");
 			side_close(s);
 		}
@@ -1644,10 +1644,7 @@ main(int argc, char **argv)
 		s->other = &sides[s == sides];
 		s->ring.capacity = conf.capacity + READ_SMALL;
 		s->left = now;
-		s->fd = -1;
 	}
-	for (EACH(struct scrape *scrape, scrape, scrapes))
-		scrape->fd = -1;
 	for (int i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);
