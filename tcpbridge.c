@@ -408,7 +408,7 @@ is_over(int64_t since, int64_t limit)
 
 /* The numeric form of an address: 192.0.2.7:1024, [2001:db8::7%2]:1024. */
 static void
-address_text(const struct sockaddr *address, socklen_t length, char *text)
+address_text(const void *address, socklen_t length, char *text)
 {
 	char host[ADDRESS_SIZE - 10] = "unknown", port[8] = "0";
 
@@ -881,10 +881,11 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	return side->net_count == 0;
 }
 
-/* A newcomer is closed at once, or takes the slot from the one there. */
+/* A newcomer is closed at once, or takes the slot from the one there.  Its peer
+ * is what accept() gave; getpeername() fails on one already reset. */
 static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
-    const char *peer)
+    socklen_t length)
 {
 	enum reason refusal = !side_admits(side, address) ? DENIED :
 	    !socket_prepare(fd) ? LIMIT : side_connected(side) &&
@@ -896,7 +897,7 @@ side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
 		side->counts[refusal]++;
 		side->refused_unsaid++;
 		side->refusal = refusal;
-		memcpy(side->refused_peer, peer, ADDRESS_SIZE);
+		address_text(address, length, side->refused_peer);
 		side_tell(side);
 		return;
 	}
@@ -909,16 +910,15 @@ side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
 	side->fd = fd;
 	side->lost = STAYS;
 	side->half_closed = side->shut = 0;
-	side->drained = 0;
 	side->session = ++sessions;
 	side->received_before = side->received;
 	side->sent_before = side->other->sent;
 	side->acked = side->sent_before;
 	side->since = side->heard = side->progress = now;
-	memcpy(side->peer, peer, ADDRESS_SIZE);
+	address_text(address, length, side->peer);
 	side->connects++;
 	log_event(LOG_INFO, "connect", "%s session=" U64 " peer=%s state=%s "
-	    "held=%zu", side->name, side->session, peer, state_name(),
+	    "held=%zu", side->name, side->session, side->peer, state_name(),
 	    side->other->ring.used);
 }
 
@@ -1115,10 +1115,8 @@ scrape_accept(int fd)
 		oldest = s->deadline < oldest->deadline ? s : oldest;
 	if (oldest->fd > 0)
 		close(oldest->fd);
-	oldest->fd = fd;
-	oldest->answered = 0;
-	oldest->used = 0;
-	oldest->deadline = socket_prepare(fd) ? now + PATIENCE : now;
+	*oldest = (struct scrape){ .fd = fd,
+	    .deadline = socket_prepare(fd) ? now + PATIENCE : now };
 }
 
 /* ---- The loop -------------------------------------------------------- */
@@ -1255,7 +1253,6 @@ listener_accept(struct listener *listener)
 	struct side *side = &sides[listener->service];
 	struct sockaddr_storage address = { 0 };
 	socklen_t length = sizeof address;
-	char peer[ADDRESS_SIZE];
 	int fd;
 
 	if (listener->service != METRICS && side->fd > 0 &&
@@ -1269,10 +1266,8 @@ listener_accept(struct listener *listener)
 		log_event(LOG_WARNING, "accept_failed", "%s error=\"%s\"",
 		    service_names[listener->service], strerror(errno));
 	listener->rest_until = fd < 0 ? now + SECOND : 0;
-	/* What accept() gave; getpeername() fails on one already reset. */
-	address_text((struct sockaddr *)&address, length, peer);
 	if (fd >= 0 && listener->service != METRICS)
-		side_accept(side, fd, &address, peer);
+		side_accept(side, fd, &address, length);
 	else if (fd >= 0)
 		scrape_accept(fd);
 }
