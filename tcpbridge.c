@@ -423,13 +423,11 @@ address_text(const void *address, socklen_t length, char *text)
 static int
 socket_prepare(int fd)
 {
-	int flags = fcntl(fd, F_GETFL);
-
 	if (fd >= FD_SETSIZE) {
 		errno = EMFILE;
 		return 0;
 	}
-	return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) >= 0 &&
+	return fcntl(fd, F_SETFL, O_NONBLOCK) >= 0 &&
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) >= 0;
 }
 
@@ -836,15 +834,16 @@ side_drained(struct side *side)
 	return 1;
 }
 
-/* Closes a client's socket and frees the slot. */
+/* Closes a client's socket and frees the slot, for that or an earlier reason. */
 static void
-side_close(struct side *side)
+side_close(struct side *side, enum reason reason)
 {
 	struct side *other = side->other;
 	int unacked = socket_unacked(side->fd);
 
 	if (side->shut && unacked > 0)
 		unacked--;	/* Linux counts the FIN as a byte */
+	side_lose(side, reason, "");
 	close(side->fd);	/* never again, also after EINTR */
 	side->fd = 0;
 	side->left = now;
@@ -901,10 +900,8 @@ side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
 		side_tell(side);
 		return;
 	}
-	if (side->fd > 0) {
-		side_lose(side, REPLACED, "");
-		side_close(side);
-	}
+	if (side->fd > 0)
+		side_close(side, REPLACED);
 	side_expire(side);
 	socket_tune(fd);
 	side->fd = fd;
@@ -1214,7 +1211,7 @@ timers_run(void)
 		for (EACH(struct side *s, s, sides))
 			if (s->fd > 0 && s->lost != STAYS &&
 			    (stop_time != NEVER || side_drained(s)))
-				side_close(s);
+				side_close(s, s->lost);
 		for (EACH(struct side *s, s, sides))
 			side_sample(s);
 		for (EACH(struct side *s, s, sides))
@@ -1370,10 +1367,8 @@ loop_run(void)
 			stop_time = now + PATIENCE;
 	}
 	for (EACH(struct side *s, s, sides))
-		if (s->fd > 0) {
-			side_lose(s, SHUTDOWN, "");
-			side_close(s);
-		}
+		if (s->fd > 0)
+			side_close(s, SHUTDOWN);
 	if (conf.trace)
 		trace_bytes(sides, NULL, 0);
 	totals_log(LOG_INFO);
@@ -1459,12 +1454,12 @@ parse_number(char **text, long limit)
 static int64_t
 parse_seconds(const char *what, const char *text)
 {
-	int digits = text[strspn(text, "0123456789.")] == '\0';
-	double seconds = digits && *text != '\0' ? strtod(text, NULL) : -1;
-	const char *dot = strchr(text, '.');
+	char *end;
+	double seconds = strtod(text, &end);
 
-	if (seconds < 0 || seconds > SECONDS_MAX || dot == text || (dot != NULL
-	    && (dot[1] == '\0' || strchr(dot + 1, '.') != NULL)))
+	if (text[strspn(text, "0123456789.")] != '\0' || *end != '\0' ||
+	    *text == '.' || end == text || end[-1] == '.' ||
+	    seconds > SECONDS_MAX)
 		fatal(2, "%s: not a number of seconds: '%s'", what, text);
 	return (int64_t)(seconds * (double)SECOND + 0.999999);
 }
