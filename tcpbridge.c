@@ -678,8 +678,7 @@ wants_accept(const struct listener *listener)
 	    side->half_closed || side_can_receive(side));
 }
 
-/* Logs what was dropped and who was refused: the first of a run at once, then
- * one line a second. */
+/* Logs drops and refusals: the first of a run at once, then a line a second. */
 static void
 side_tell(struct side *side)
 {
@@ -817,8 +816,7 @@ side_send(struct side *side)
 }
 
 /* Reads what a client that is to go has sent; returns 0 if the rest must wait
- * for room.  There is a bound for an endless one, with small reads counted as
- * larger ones. */
+ * for room.  An endless one has a bound, where small reads count as larger. */
 static int
 side_drained(struct side *side)
 {
@@ -834,7 +832,7 @@ side_drained(struct side *side)
 	return 1;
 }
 
-/* Closes a client's socket and frees the slot, for that or an earlier reason. */
+/* Closes a client's socket and frees the slot; the first reason counts. */
 static void
 side_close(struct side *side, enum reason reason)
 {
@@ -1154,8 +1152,7 @@ side_sampling(const struct side *side)
 	    (patience / 20 < limit / 4 ? patience / 20 : limit / 4);
 }
 
-/* Asks, if it is time to, or a limit would be over: more than before is
- * progress. */
+/* Asks, if it is time to or a limit would be over; more acked is progress. */
 static void
 side_sample(struct side *side)
 {
@@ -1349,8 +1346,8 @@ loop_turn(void)
 }
 
 /* The life of the bridge.  A signal ends it when all held bytes have reached
- * the connected clients and these have closed, when the time for that is over,
- * or with a second one. */
+ * the connected clients and these have closed, when the time for that is over
+ * or a second one comes. */
 static void
 loop_run(void)
 {
