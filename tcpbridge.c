@@ -627,13 +627,6 @@ state_name(void)
 	    2 * side_connected(&sides[SIDE_B])];
 }
 
-/* Whether bytes for a side may wait: it is there, or left within -H. */
-static int
-side_keeps(const struct side *side)
-{
-	return side->fd > 0 || now - side->left < conf.hold;
-}
-
 /* Whether a sender waits for room: with -l always, else for a receiver that is
  * connected and not stuck: that took a byte within -g, or none waited. */
 static int
@@ -701,12 +694,12 @@ side_tell(struct side *side)
 
 /* Counts bytes that a side sent as dropped. */
 static void
-drop_count(struct side *side, size_t size)
+drop_count(struct side *side, size_t size, const char *reason)
 {
 	side->dropped += size;
 	side->drops++;
 	side->drop_time = now;
-	side->drop_reason = side_keeps(side->other) ? "overflow" : "expired";
+	side->drop_reason = reason;
 	side_tell(side);
 }
 
@@ -718,7 +711,7 @@ side_expire(struct side *side)
 
 	if (side->fd == 0 && held > 0 && is_over(side->left, conf.hold)) {
 		ring_take(&side->other->ring, held);
-		drop_count(side->other, held);
+		drop_count(side->other, held, "expired");
 	}
 }
 
@@ -760,7 +753,9 @@ static size_t
 side_receive(struct side *side)
 {
 	struct ring *ring = &side->ring;
-	size_t room = side_keeps(side->other) ? conf.capacity - ring->used : 0;
+	const struct side *other = side->other;
+	int late = other->fd == 0 && now - other->left >= conf.hold;
+	size_t room = late ? 0 : conf.capacity - ring->used;
 	size_t size, end = ring_end(ring), most = ring_piece(ring, end, room);
 	ssize_t n;
 
@@ -780,7 +775,7 @@ side_receive(struct side *side)
 	if (conf.trace)
 		trace_bytes(side, ring->bytes + end, size);
 	if (size > room) {
-		drop_count(side, size);
+		drop_count(side, size, late ? "expired" : "overflow");
 		return size;
 	}
 	ring_put(ring, size);
