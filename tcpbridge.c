@@ -280,13 +280,11 @@ page_write(int fd)
 static void
 log_line(int level, const char *event)
 {
-	int lost;
-
 	if (level > conf.level)
 		return;
 	page_used = 0;
 	page_add("%s", live_shown ? "\r\033[K" : "");
-	for (lost = log_lost > log_told; lost >= 0; lost--) {
+	for (int lost = log_lost > log_told; lost >= 0; lost--) {
 		if (!conf.syslog) {
 			page_add("time=");
 			page_add_time();
@@ -314,9 +312,7 @@ log_line(int level, const char *event)
 static void
 leave(int status)
 {
-	char *c;
-
-	for (c = message; *c != '\0'; c++)
+	for (char *c = message; *c != '\0'; c++)
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
 	fprintf(stderr, "tcpbridge: %s\n", message);
@@ -528,14 +524,12 @@ service_open(int service)
 {
 	const struct place *place = &conf.places[service];
 	const char *text = place->host != NULL ? place->host : "*";
-	struct addrinfo hints = { 0 }, *list, *info;
+	struct addrinfo hints = { .ai_family = (int)conf.family,
+	    .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list, *info;
 	struct listener *first = listener_end;
 	in_port_t *slot, port = htons((uint16_t)place->port);
 	int error;
 
-	hints.ai_family = (int)conf.family;
-	hints.ai_socktype = SOCK_STREAM;
-	hints.ai_flags = AI_PASSIVE;
 	error = getaddrinfo(place->host, "0", &hints, &list);
 	if (error != 0)
 		fatal(1, "%s: %s", text, error == EAI_SYSTEM ?
@@ -858,10 +852,9 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	const unsigned char *bytes = peer->ss_family == AF_INET6 ?
 	    ((const struct sockaddr_in6 *)peer)->sin6_addr.s6_addr :
 	    (const void *)&((const struct sockaddr_in *)peer)->sin_addr;
-	const struct net *net;
 	size_t bit;
 
-	for (net = side->nets; net < side->nets + side->net_count; net++) {
+	for (EACH(const struct net *net, net, side->nets)) {
 		if (net->family != peer->ss_family)
 			continue;
 		for (bit = 0; bit < net->bits && ((net->bytes[bit / 8] ^
@@ -1002,8 +995,6 @@ metrics_add(void)
 #define BY_DIR(name, what, help) metric_add(name, help, "dir", NULL, BOTH(what))
 #define METRIC(name, type, help) "# HELP tcpbridge_" name " " help "\n" \
     "# TYPE tcpbridge_" name " " type "\ntcpbridge_" name
-	int i;
-
 	BY_DIR("bytes_received_total", received, "Bytes received.");
 	BY_DIR("bytes_sent_total", sent, "Bytes sent.");
 	BY_DIR("bytes_dropped_total", dropped, "Bytes dropped.");
@@ -1016,7 +1007,7 @@ metrics_add(void)
 	    (uint64_t)side_connected(&sides[SIDE_B]));
 	metric_add("connects_total", "Clients that came.", "side", NULL,
 	    BOTH(connects));
-	for (i = END; i < REASONS; i++)
+	for (int i = END; i < REASONS; i++)
 		metric_add(i < DENIED ? "disconnects_total" : "refused_total",
 		    i == END ? "Clients that went, by reason." : i == DENIED ?
 		    "Newcomers refused, by reason." : NULL, "side",
@@ -1269,11 +1260,10 @@ loop_wait(fd_set *readable, fd_set *writable)
 {
 	int64_t before = now, began = clock_read(), paused = 0, wait =
 	    due <= now ? 0 : due - now < WAIT_MAX ? due - now : WAIT_MAX;
-	struct timespec timeout;
+	struct timespec timeout = { .tv_sec = (time_t)(wait / SECOND),
+	    .tv_nsec = (long)(wait % SECOND * 1000) };
 	sigset_t mask;
 
-	timeout.tv_sec = (time_t)(wait / SECOND);
-	timeout.tv_nsec = (long)(wait % SECOND * 1000);
 	if (pselect(FD_SETSIZE, readable, writable, NULL,
 	    due == NEVER ? NULL : &timeout, &wait_mask) < 0) {
 		if (errno != EINTR)
