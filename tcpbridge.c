@@ -565,12 +565,13 @@ service_open(int service)
 
 /* ---- Sides ----------------------------------------------------------- */
 
-/* Writes what a client sent to standard output (-x), like hexdump -C.  How many
- * bytes that did not take is said next time, and at the end (size 0). */
+/* Writes for -x what came behind a ring's end, like hexdump -C.  How many bytes
+ * standard output did not take is said next time, and at the end (size 0). */
 static void
-trace_bytes(const struct side *side, const unsigned char *bytes, size_t size)
+trace_bytes(const struct side *side, size_t size)
 {
 	static uint64_t untraced;
+	const unsigned char *bytes = side->ring.bytes + ring_end(&side->ring);
 	size_t i, offset = 0;
 	char row[ROW_SIZE];
 
@@ -767,7 +768,7 @@ side_receive(struct side *side)
 	side->heard = side->acked_time = now;
 	side->received += size;
 	if (conf.trace)
-		trace_bytes(side, ring->bytes + end, size);
+		trace_bytes(side, size);
 	if (size > room) {
 		drop_count(side, size, late ? "expired" : "overflow");
 		return size;
@@ -1352,7 +1353,7 @@ loop_run(void)
 		if (s->fd > 0)
 			side_close(s, SHUTDOWN);
 	if (conf.trace)
-		trace_bytes(sides, NULL, 0);
+		trace_bytes(sides, 0);
 	totals_log(LOG_INFO);
 }
 
