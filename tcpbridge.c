@@ -137,7 +137,7 @@ static struct side {
 		unsigned char bytes[16];
 	} nets[NETS];
 	int net_count;
-	uint64_t connects, counts[REASONS]; /* went or were refused */
+	uint64_t connects, counts[REASONS]; /* came; went or were refused */
 	uint64_t refused_unsaid; /* newcomers, since the last refuse line */
 	int64_t refused_said;	/* when that was; 0 if never */
 	enum reason refusal;	/* why the last one was refused */
@@ -855,7 +855,8 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	    (const void *)&((const struct sockaddr_in *)peer)->sin_addr;
 	size_t bit;
 
-	for (EACH(const struct net *net, net, side->nets)) {
+	for (const struct net *net = side->nets;
+	    net < side->nets + side->net_count; net++) {
 		if (net->family != peer->ss_family)
 			continue;
 		for (bit = 0; bit < net->bits && ((net->bytes[bit / 8] ^
@@ -1466,11 +1467,12 @@ parse_place(const char *what, char *text, struct place *place)
 		length -= 2;
 	} else if (strcspn(host, ":[]") < length)
 		fatal(2, "%s: not [IPv6 address]:port: '%s'", what, text);
-	host[length] = '\0';
 	place->port = (int)number;
-	if (colon != NULL)
+	if (colon != NULL) {
+		host[length] = '\0';
 		place->host = length == 0 || strcmp(host, "*") == 0 ?
 		    NULL : host;
+	}
 }
 
 /* A numeric address, or one with the number of bits that have to agree.  No

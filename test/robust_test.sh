@@ -203,6 +203,15 @@ test_a_full_disk_under_the_log_does_not_stall_it()
 	it_works
 }
 
+# Addresses are taken apart in place; ports alone stay as ps shows them.
+test_ports_can_be_seen_in_the_list_of_processes()
+{
+	need_proc && need_native || return 0
+	bridge_start -4 -m 0 -- 0 0
+	assertContains "$(tr '\0' ' ' <"/proc/$bridge_pid/cmdline")" \
+	    ' -m 0 -- 0 0 '
+}
+
 test_it_does_not_change_what_it_shares_with_its_parent()
 {
 	need_proc && need_linux && need_native || return 0
