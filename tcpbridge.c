@@ -56,13 +56,13 @@
 
 #define VERSION "1.0"
 #define U64 "%" PRIu64
-#define EACH(declared, item, array) declared = (array); \
+#define EACH(item, array) (item) = (array); \
     (item) < (array) + sizeof (array) / sizeof (array)[0]; (item)++
 
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
 #endif
-#define READ_SMALL 4096		/* reads up to this are kept or lost whole */
+#define READ_SMALL 4096	/* reads up to this are kept or lost whole */
 #ifndef PIPE_BUF		/* what a pipe that is ready takes at once */
 #define PIPE_BUF _POSIX_PIPE_BUF
 #endif
@@ -111,7 +111,7 @@ static const char *const reason_names[] = { "none", "eof", "reset",
 struct ring {
 	size_t capacity;	/* bytes in the circle, READ_SMALL and -b */
 	size_t start, used;	/* offset of the oldest byte; bytes held */
-	unsigned char bytes[BUFFER_MAX + 2 * READ_SMALL];
+	unsigned char bytes[(BUFFER_MAX) + 2 * READ_SMALL];
 };
 
 static struct side {
@@ -145,7 +145,7 @@ static struct side {
 	int64_t left;		/* when the last client left; the start */
 
 	/* The slot, and the client in it. */
-	int fd;			/* its socket, above 2; 0 if the slot is free */
+	int fd;			/* its socket, above 2; 0: it is free */
 	enum reason lost;	/* why it goes, or STAYS */
 	char detail[80];	/* of that: " cause=idle", or empty */
 	int half_closed;	/* EOF was read; -e keeps it for sending */
@@ -199,9 +199,10 @@ static struct {
 };
 
 static struct listener *listener_end = listeners; /* behind the last one */
-static char message[TEXT_SIZE];	/* of an event, or why the program ends */
+static char message[TEXT_SIZE];	/* an event, or why the program ends */
 static char page[TEXT_SIZE];	/* what is about to be written; */
 static size_t page_used;	/* who begins one sets this to 0 */
+static int fd_top;		/* highest descriptor the loop ever watched */
 static int64_t now;		/* what clock_read() said, once a turn */
 static int64_t due;		/* when something is next due, or NEVER */
 static int64_t stop_time = NEVER; /* when stopping is over, once begun */
@@ -280,11 +281,13 @@ page_write(int fd)
 static void
 log_line(int level, const char *event)
 {
+	int lost;
+
 	if (level > conf.level)
 		return;
 	page_used = 0;
 	page_add("%s", live_shown ? "\r\033[K" : "");
-	for (int lost = log_lost > log_told; lost >= 0; lost--) {
+	for (lost = log_lost > log_told; lost >= 0; lost--) {
 		if (!conf.syslog) {
 			page_add("time=");
 			page_add_time();
@@ -312,7 +315,9 @@ log_line(int level, const char *event)
 static void
 leave(int status)
 {
-	for (char *c = message; *c != '\0'; c++)
+	char *c;
+
+	for (c = message; *c != '\0'; c++)
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
 	fprintf(stderr, "tcpbridge: %s\n", message);
@@ -381,7 +386,8 @@ ring_take(struct ring *ring, size_t size)
 
 /* ---- Sockets --------------------------------------------------------- */
 
-/* CLOCK_MONOTONIC, and a second: what never was, at 0, is over by now. */
+/* CLOCK_MONOTONIC, and a second: what never was, at 0, is over for a limit of
+ * that length. */
 static int64_t
 clock_read(void)
 {
@@ -391,7 +397,8 @@ clock_read(void)
 	return ((int64_t)time.tv_sec + 1) * SECOND + time.tv_nsec / 1000;
 }
 
-/* Whether a limit since then is over; if not, the next turn is due then. */
+/* Whether a limit since then is over; if not, the next turn is due then, unless
+ * this is asked within a turn: then timers_run() asks all anew. */
 static int
 is_over(int64_t since, int64_t limit)
 {
@@ -423,6 +430,8 @@ socket_prepare(int fd)
 		errno = EMFILE;
 		return 0;
 	}
+	if (fd > fd_top)
+		fd_top = fd;
 	return fcntl(fd, F_SETFL, O_NONBLOCK) >= 0 &&
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) >= 0;
 }
@@ -486,12 +495,12 @@ socket_unacked(int fd)
 static int
 listener_open(struct addrinfo *info, int service)
 {
-	struct listener *listener = listener_end;
+	struct listener *l, *listener = listener_end;
 	socklen_t length = info->ai_addrlen;
 	int error, fd;
 
 	address_text(info->ai_addr, length, listener->address);
-	for (struct listener *l = listeners; l < listener_end; l++)
+	for (l = listeners; l < listener_end; l++)
 		if (l->service == service &&
 		    strcmp(l->address, listener->address) == 0)
 			return 0;	/* listed twice */
@@ -742,8 +751,9 @@ side_end(struct side *side, int eof)
 }
 
 /* Receives once from a client, behind what the ring holds: what has room there
- * in one piece, or else a small read, to be stored or dropped whole.  Stored
- * bytes end a run of drops a second after the last.  Returns how many came. */
+ * in one piece, or else a small read, stored or dropped whole; of a sender that
+ * is held back no more than has room.  Stored bytes end a run of drops a second
+ * after the last.  Returns how many came. */
 static size_t
 side_receive(struct side *side)
 {
@@ -754,7 +764,7 @@ side_receive(struct side *side)
 	size_t size, end = ring_end(ring), most = ring_piece(ring, end, room);
 	ssize_t n;
 
-	if (most < READ_SMALL)
+	if (most < READ_SMALL || side->shut)
 		most = side_paced(side) && room < READ_SMALL && !side->shut ?
 		    room : READ_SMALL;
 	if (most == 0)
@@ -853,10 +863,10 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	const unsigned char *bytes = peer->ss_family == AF_INET6 ?
 	    ((const struct sockaddr_in6 *)peer)->sin6_addr.s6_addr :
 	    (const void *)&((const struct sockaddr_in *)peer)->sin_addr;
+	const struct net *net;
 	size_t bit;
 
-	for (const struct net *net = side->nets;
-	    net < side->nets + side->net_count; net++) {
+	for (net = side->nets; net < side->nets + side->net_count; net++) {
 		if (net->family != peer->ss_family)
 			continue;
 		for (bit = 0; bit < net->bits && ((net->bytes[bit / 8] ^
@@ -913,12 +923,14 @@ side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
 static void
 totals_log(int level)
 {
-	for (EACH(struct side *s, s, sides))
+	struct side *s;
+
+	for (EACH(s, sides))
 		log_event(level, "stats", "dir=%s received=" U64 " sent=" U64
 		    " dropped=" U64 " held=%zu capacity=%zu drops=" U64
 		    " unacked=" U64, s->dir, s->received, s->sent, s->dropped,
 		    s->ring.used, conf.capacity, s->drops, s->unacked);
-	for (EACH(struct side *s, s, sides))
+	for (EACH(s, sides))
 		log_event(level, "stats", "%s connected=%d session=" U64
 		    " peer=%s connects=" U64, s->name, side_connected(s),
 		    side_connected(s) ? s->session : 0,
@@ -942,7 +954,7 @@ page_add_human(double count)
 static void
 live_draw(void)
 {
-	const struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B];
+	const struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B], *s;
 	size_t width = 80;
 #ifdef TIOCGWINSZ
 	struct winsize window;
@@ -953,7 +965,7 @@ live_draw(void)
 	page_used = 0;
 	page_add("\r\033[K%s %.15s", state_name(),
 	    side_connected(a) ? a->peer : "-");
-	for (EACH(const struct side *s, s, sides)) {
+	for (EACH(s, sides)) {
 		int marks = (int)((s->ring.used * 3 + conf.capacity - 1) /
 		    conf.capacity);
 
@@ -977,11 +989,13 @@ static void
 metric_add(const char *name, const char *help, const char *key,
     const char *reason, uint64_t a, uint64_t b)
 {
+	const struct side *s;
+
 	if (help != NULL)
 		page_add("# HELP tcpbridge_%s %s\n# TYPE tcpbridge_%s %s\n",
 		    name, help, name, strstr(name, "_total") ? "counter" :
 		    "gauge");
-	for (EACH(const struct side *s, s, sides))
+	for (EACH(s, sides))
 		page_add("tcpbridge_%s{%s=\"%s\"%s%s%s} " U64 "\n", name, key,
 		    *key == 'd' ? s->dir : s->name + strlen("side="),
 		    reason != NULL ? ",reason=\"" : "",
@@ -997,6 +1011,8 @@ metrics_add(void)
 #define BY_DIR(name, what, help) metric_add(name, help, "dir", NULL, BOTH(what))
 #define METRIC(name, type, help) "# HELP tcpbridge_" name " " help "\n" \
     "# TYPE tcpbridge_" name " " type "\ntcpbridge_" name
+	int i;
+
 	BY_DIR("bytes_received_total", received, "Bytes received.");
 	BY_DIR("bytes_sent_total", sent, "Bytes sent.");
 	BY_DIR("bytes_dropped_total", dropped, "Bytes dropped.");
@@ -1009,7 +1025,7 @@ metrics_add(void)
 	    (uint64_t)side_connected(&sides[SIDE_B]));
 	metric_add("connects_total", "Clients that came.", "side", NULL,
 	    BOTH(connects));
-	for (int i = END; i < REASONS; i++)
+	for (i = END; i < REASONS; i++)
 		metric_add(i < DENIED ? "disconnects_total" : "refused_total",
 		    i == END ? "Clients that went, by reason." : i == DENIED ?
 		    "Newcomers refused, by reason." : NULL, "side",
@@ -1030,18 +1046,18 @@ static void
 scrape_answer(int fd, char *request)
 {
 	const char *status = "200 OK";
-	char head[256], *target, *version;
+	char head[256], *target, *version = NULL;
 
 	request[strcspn(request, "\r\n")] = '\0';
 	target = strchr(request, ' ');
-	version = target != NULL ? strchr(target + 1, ' ') : NULL;
-	if (version != NULL) {
-		*target++ = *version++ = '\0';
-		target[strcspn(target, "?")] = '\0';
+	if (target != NULL) {
+		*target++ = '\0';
+		version = strchr(target, ' ');
+		target[strcspn(target, "? ")] = '\0';
 	}
 	page_used = 0;
 	if (version == NULL || *target != '/' ||
-	    strncmp(version, "HTTP/1.", 7) != 0)
+	    strncmp(version + 1, "HTTP/1.", 7) != 0)
 		status = "400 Bad Request";
 	else if (strcmp(request, "GET") != 0 && strcmp(request, "HEAD") != 0)
 		status = "405 Method Not Allowed\r\nAllow: GET, HEAD";
@@ -1092,9 +1108,9 @@ scrape_read(struct scrape *scrape)
 static void
 scrape_accept(int fd)
 {
-	struct scrape *oldest = scrapes;
+	struct scrape *s, *oldest = scrapes;
 
-	for (EACH(struct scrape *s, s, scrapes))
+	for (EACH(s, scrapes))
 		oldest = s->deadline < oldest->deadline ? s : oldest;
 	if (oldest->fd > 0)
 		close(oldest->fd);
@@ -1189,29 +1205,32 @@ static void
 timers_run(void)
 {
 	const char *state;
+	struct scrape *scrape;
+	struct listener *l;
+	struct side *s;
 
 	do {
 		state = state_name();
 		due = NEVER;
-		for (EACH(struct side *s, s, sides))
+		for (EACH(s, sides))
 			if (s->fd > 0 && s->lost != STAYS &&
 			    (stop_time != NEVER || side_drained(s)))
 				side_close(s, s->lost);
-		for (EACH(struct side *s, s, sides))
+		for (EACH(s, sides))
 			side_sample(s);
-		for (EACH(struct side *s, s, sides))
+		for (EACH(s, sides))
 			side_timers(s);
 	} while (state_name() != state);	/* another one is lost */
-	for (EACH(struct scrape *scrape, scrape, scrapes))
+	for (EACH(scrape, scrapes))
 		if (scrape->fd > 0 && is_over(scrape->deadline, 0)) {
 			close(scrape->fd);
 			scrape->fd = 0;
 		}
-	for (struct listener *l = listeners; l < listener_end; l++)
+	for (l = listeners; l < listener_end; l++)
 		is_over(l->rest_until, 0);
 	is_over(stop_time, 0);
 	if (is_over(totals_last, conf.period)) {
-		for (EACH(struct side *s, s, sides)) {
+		for (EACH(s, sides)) {
 			s->rate = (double)(s->sent - s->rated) /
 			    SECS(now - totals_last);
 			s->rated = s->sent;
@@ -1264,9 +1283,10 @@ loop_wait(fd_set *readable, fd_set *writable)
 	    due <= now ? 0 : due - now < WAIT_MAX ? due - now : WAIT_MAX;
 	struct timespec timeout = { .tv_sec = (time_t)(wait / SECOND),
 	    .tv_nsec = (long)(wait % SECOND * 1000) };
+	struct side *s;
 	sigset_t mask;
 
-	if (pselect(FD_SETSIZE, readable, writable, NULL,
+	if (pselect(fd_top + 1, readable, writable, NULL,
 	    due == NEVER ? NULL : &timeout, &wait_mask) < 0) {
 		if (errno != EINTR)
 			fatal(1, "pselect: %s", strerror(errno));
@@ -1274,7 +1294,9 @@ loop_wait(fd_set *readable, fd_set *writable)
 		FD_ZERO(writable);
 	}
 	now = clock_read();
-	if (now - began < LATE && now - signals_heard >= SECOND) {
+	if (now - began >= LATE)
+		signals_heard = now;
+	else if (now - signals_heard >= SECOND) {
 		/* Linux lets no signal in while something is always ready. */
 		sigprocmask(SIG_SETMASK, &wait_mask, &mask);
 		sigprocmask(SIG_SETMASK, &mask, NULL);
@@ -1285,7 +1307,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 		log_event(LOG_DEBUG, "pause", "waited=%.3f", SECS(paused));
 	}
 	continued = 0;
-	for (EACH(struct side *s, s, sides)) {
+	for (EACH(s, sides)) {
 		s->ended += paused;
 		s->acked_time += paused;
 		s->heard = s->read_watched ? s->heard + paused : now;
@@ -1301,33 +1323,36 @@ static void
 loop_turn(void)
 {
 	fd_set readable, writable;
+	struct scrape *scrape;
+	struct listener *l;
+	struct side *s;
 
 	FD_ZERO(&readable);
 	FD_ZERO(&writable);
-	for (EACH(struct side *s, s, sides)) {
+	for (EACH(s, sides)) {
 		if ((s->read_watched = wants_read(s)))
 			FD_SET(s->fd, &readable);
 		if ((s->write_watched = wants_write(s)))
 			FD_SET(s->fd, &writable);
 	}
-	for (struct listener *l = listeners; l < listener_end; l++)
+	for (l = listeners; l < listener_end; l++)
 		if (wants_accept(l))
 			FD_SET(l->fd, &readable);
-	for (EACH(struct scrape *scrape, scrape, scrapes))
+	for (EACH(scrape, scrapes))
 		if (scrape->fd > 0)
 			FD_SET(scrape->fd, &readable);
 	loop_wait(&readable, &writable);
-	for (EACH(struct side *s, s, sides))
+	for (EACH(s, sides))
 		if (s->read_watched && FD_ISSET(s->fd, &readable))
 			side_receive(s);
-	for (EACH(struct side *s, s, sides))
+	for (EACH(s, sides))
 		if (wants_write(s) && (!s->write_watched ||
 		    FD_ISSET(s->fd, &writable)))
 			side_send(s);
-	for (EACH(struct scrape *scrape, scrape, scrapes))
+	for (EACH(scrape, scrapes))
 		if (scrape->fd > 0 && FD_ISSET(scrape->fd, &readable))
 			scrape_read(scrape);
-	for (struct listener *l = listeners; l < listener_end; l++)
+	for (l = listeners; l < listener_end; l++)
 		if (FD_ISSET(l->fd, &readable) && wants_accept(l))
 			listener_accept(l);
 }
@@ -1338,6 +1363,8 @@ loop_turn(void)
 static void
 loop_run(void)
 {
+	struct side *s;
+
 	for (;;) {
 		timers_run();
 		if (stop_count > 1 || now >= stop_time || (stop_time != NEVER &&
@@ -1350,7 +1377,7 @@ loop_run(void)
 		if (stop_count > 0 && stop_time == NEVER)
 			stop_time = now + PATIENCE;
 	}
-	for (EACH(struct side *s, s, sides))
+	for (EACH(s, sides))
 		if (s->fd > 0)
 			side_close(s, SHUTDOWN);
 	if (conf.trace)
@@ -1383,10 +1410,11 @@ signals_open(void)
 #endif
 	    SIGUSR1 };
 	struct sigaction action = { .sa_handler = signal_note }, old;
+	const int *number;
 
 	sigemptyset(&action.sa_mask);
 	sigprocmask(SIG_SETMASK, NULL, &wait_mask);
-	for (EACH(const int *number, number, numbers)) {
+	for (EACH(number, numbers)) {
 		sigaction(*number, NULL, &old);
 		if (old.sa_handler != SIG_IGN || number > numbers + 2)
 			sigaction(*number, &action, NULL);
@@ -1448,8 +1476,8 @@ parse_seconds(const char *what, const char *text)
 	return (int64_t)(seconds * (double)SECOND + 0.999999);
 }
 
-/* [host:]port with host a name, an IPv4 address, *, or [IPv6 address]; without
- * one the place keeps its own.  The argument is taken apart in place. */
+/* [host:]port with host a name, an IPv4 address, *, or [IPv6 address]; for port
+ * alone the place keeps its host.  The argument is taken apart in place. */
 static void
 parse_place(const char *what, char *text, struct place *place)
 {
@@ -1511,11 +1539,11 @@ option_take(int option, const char *what, char *text)
 	    { 'q', &conf.level, LOG_NOTICE }, { 'r', &conf.silence, 0 },
 	    { 's', &conf.syslog, 1 }, { 't', &conf.period, NEVER },
 	    { 'v', &conf.level, LOG_DEBUG }, { 'w', &conf.stall, NEVER },
-	    { 'x', &conf.trace, 1 } };
+	    { 'x', &conf.trace, 1 } }, *s;
 	char *end = text;
 	int64_t size;
 
-	for (EACH(const struct setting *s, s, list))
+	for (EACH(s, list))
 		if (s->option == option && (text == NULL ||
 		    (*s->set = parse_seconds(what, text)) == 0))
 			*s->set = s->to;
@@ -1584,7 +1612,9 @@ options_read(int argc, char **argv)
 static void
 descriptors_open(void)
 {
-	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
 		int closed = fcntl(fd, F_GETFD) < 0;
 		const char *name = closed ? "/dev/null" : isatty(fd) &&
 		    fd > STDIN_FILENO ? ttyname(fd) : NULL;
@@ -1603,6 +1633,10 @@ descriptors_open(void)
 int
 main(int argc, char **argv)
 {
+	struct listener *l;
+	struct side *s;
+	int i;
+
 	descriptors_open();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);	/* a log that may not grow */
@@ -1613,18 +1647,18 @@ main(int argc, char **argv)
 	now = totals_last = clock_read();
 	start_time = time(NULL);
 	live = conf.period != NEVER && !conf.syslog && isatty(STDERR_FILENO);
-	for (EACH(struct side *s, s, sides)) {
+	for (EACH(s, sides)) {
 		s->name = service_names[s - sides];
 		s->dir = s == sides ? "A->B" : "B->A";
 		s->other = &sides[s == sides];
 		s->ring.capacity = conf.capacity + READ_SMALL;
 		s->left = now;
 	}
-	for (int i = 0; i < SERVICES; i++)
+	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);
 	signals_open();
-	for (struct listener *l = listeners; l < listener_end; l++)
+	for (l = listeners; l < listener_end; l++)
 		log_event(LOG_INFO, "listen", "%s addr=%s",
 		    service_names[l->service], l->address);
 	log_event(LOG_INFO, "ready", "state=%s pid=%ld version=" VERSION

@@ -69,10 +69,11 @@ test_musl()
 	compile musl-gcc -static -Os $stricter -Wno-sign-conversion && it_works
 }
 
-test_later_standards_take_it_too()
+# gnu89 is what gcc before 5 takes a bare cc for.
+test_other_standards_take_it_too()
 {
 	need gcc || return 0
-	for standard in c99 c11 c17 gnu99 gnu17; do
+	for standard in gnu89 c99 c11 c17 gnu99 gnu17; do
 		compile gcc -std=$standard -Wall -Wextra
 	done
 }

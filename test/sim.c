@@ -252,6 +252,7 @@ int	 tcpbridge_main(int, char **);
 	X(s_timeup, "stop: time was up") \
 	X(s_second, "stop: second signal") \
 	X(s_usr1, "signal: totals asked for") \
+	X(s_let_in, "signals: let in while something is always ready") \
 	X(l_lost, "log: log_lost told") \
 	X(l_stats, "log: totals by -t") \
 	X(l_drop, "log: drop") \
@@ -682,6 +683,7 @@ static struct world {
 	struct actor prober;		/* of the metrics port */
 	struct sigaction handlers[NSIG];
 	int64_t	 t_signal[2];		/* SIGUSR1; SIGTERM */
+	int64_t	 t_let_in;		/* when these were last let in */
 	int	 stops;			/* SIGTERMs delivered */
 	int64_t	 t_stop;
 	int64_t	 log_stalled;		/* until then */
@@ -2958,8 +2960,13 @@ sim_sigaction(int sig, const struct sigaction *act, struct sigaction *old)
 int
 sim_sigprocmask(int how, const sigset_t *set, sigset_t *old)
 {
-	(void)how;
-	(void)set;
+	/* Costs two calls more, so only where no wait has let signals in. */
+	if (how == SIG_SETMASK && set != NULL && old != NULL) {
+		if (W.now - W.t_let_in < SEC - MS)
+			violate("signals are let in twice in a second");
+		W.t_let_in = W.now;
+		COUNT(s_let_in);
+	}
 	if (old != NULL)
 		sigemptyset(old);
 	return 0;
@@ -3849,6 +3856,7 @@ int
 sim_pselect(int nfds, fd_set *r, fd_set *w, fd_set *e,
     const struct timespec *ts, const sigset_t *mask)
 {
+	int64_t began = W.now;
 	int n;
 
 	(void)mask;
@@ -3894,6 +3902,8 @@ sim_pselect(int nfds, fd_set *r, fd_set *w, fd_set *e,
 	} else {
 		W.ready_r = *r;
 	}
+	if (W.now - began >= 100 * MS)
+		W.t_let_in = W.now;
 	turn_begins();
 	return n;
 }
@@ -4175,6 +4185,7 @@ world_begin(uint64_t seed)
 	for (i = 0; i <= 2; i++)
 		W.files[i].kind = VF_STD;
 	W.t_signal[0] = W.t_signal[1] = W.t_log_stall = NEVER;
+	W.t_let_in = -SEC;
 	W.actors[0].t_act = W.actors[1].t_act = W.prober.t_act = NEVER;
 	for (i = 0; i < 2; i++) {
 		M[i].t_drop_told = M[i].t_refuse_told = NEVER;
