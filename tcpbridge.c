@@ -188,14 +188,16 @@ static struct {
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
 	struct place {
-		const char *host;	/* NULL for every interface */
+		const char *host;	/* or NULL */
 		int port;		/* 0: any free one; -1: nowhere */
+		int flags;		/* NULL is: AI_PASSIVE all, 0 loopback */
 	} places[SERVICES];		/* operands, -m */
 } conf = {
 	.level = LOG_INFO, .name = "", .capacity = BUFFER_MAX,
 	.grace = 3 * SECOND, .keepalive = 30 * SECOND, .hold = NEVER,
 	.idle = NEVER, .period = NEVER, .stall = 60 * SECOND,
-	.places = { { NULL, 1024 }, { NULL, 1025 }, { NULL, -1 } }
+	.places = { { NULL, 1024, AI_PASSIVE }, { NULL, 1025, AI_PASSIVE },
+	    { NULL, -1, 0 } }
 };
 
 static struct listener *listener_end = listeners; /* behind the last one */
@@ -534,7 +536,7 @@ service_open(int service)
 	const struct place *place = &conf.places[service];
 	const char *text = place->host != NULL ? place->host : "*";
 	struct addrinfo hints = { .ai_family = (int)conf.family,
-	    .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list, *info;
+	    .ai_socktype = SOCK_STREAM, .ai_flags = place->flags }, *list, *info;
 	struct listener *first = listener_end;
 	in_port_t *slot, port = htons((uint16_t)place->port);
 	int error;
@@ -1476,8 +1478,8 @@ parse_seconds(const char *what, const char *text)
 	return (int64_t)(seconds * (double)SECOND + 0.999999);
 }
 
-/* [host:]port with host a name, an IPv4 address, *, or [IPv6 address]; for port
- * alone the place keeps its host.  The argument is taken apart in place. */
+/* [host:]port with host a name, an IPv4 address, *, or [IPv6 address]; a port
+ * alone is on all interfaces, of -m on loopback.  It is taken apart in place. */
 static void
 parse_place(const char *what, char *text, struct place *place)
 {
@@ -1495,12 +1497,12 @@ parse_place(const char *what, char *text, struct place *place)
 		length -= 2;
 	} else if (strcspn(host, ":[]") < length)
 		fatal(2, "%s: not [IPv6 address]:port: '%s'", what, text);
-	place->port = (int)number;
-	if (colon != NULL) {
+	if (colon != NULL)
 		host[length] = '\0';
-		place->host = length == 0 || strcmp(host, "*") == 0 ?
-		    NULL : host;
-	}
+	place->host = length == 0 || strcmp(host, "*") == 0 ? NULL : host;
+	place->flags = colon == NULL && place == &conf.places[METRICS] ?
+	    0 : AI_PASSIVE;
+	place->port = (int)number;
 }
 
 /* A numeric address, or one with the number of bits that have to agree.  No
@@ -1557,10 +1559,9 @@ option_take(int option, const char *what, char *text)
 			fatal(2, "%s: not a size from 1 to %d: '%s'", what,
 			    BUFFER_MAX, text);
 		conf.capacity = (size_t)size;
-	} else if (option == 'm') {
-		conf.places[METRICS].host = "localhost";
+	} else if (option == 'm')
 		parse_place(what, text, &conf.places[METRICS]);
-	} else if (option == 'n') {
+	else if (option == 'n') {
 		for (; (unsigned char)*end >= ' ' && *end != 127 &&
 		    *end != '"' && *end != '\\'; end++)
 			continue;

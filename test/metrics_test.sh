@@ -321,7 +321,7 @@ test_curl_can_scrape_it()
 
 test_it_is_served_on_loopback_only_unless_told()
 {
-	bridge_start -m 0
+	bridge_start -m '*:0' -m 0
 	places=$(sed -n 's/.*service=metrics addr=\(.*\):[0-9]*$/\1/p' "$log")
 	assertNotNull 'nothing is served' "$places"
 	others=$(echo "$places" | grep -v -x -F -e 127.0.0.1 -e '[::1]')

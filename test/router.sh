@@ -100,9 +100,10 @@ start()
 {
 	times_A=0 times_B=0
 	: >"$log"
-	"$bridge" 127.0.0.1:0 127.0.0.1:0 2>>"$log" &
+	"$bridge" -m 0 127.0.0.1:0 127.0.0.1:0 2>>"$log" &
 	bridge_pid=$!
 	check 'the bridge is ready' logged event=ready || finish
+	check 'metrics need no name' logged 'service=metrics addr=127.0.0.1:'
 }
 
 stop()
