@@ -1122,18 +1122,6 @@ scrape_accept(int fd)
 
 /* ---- The loop -------------------------------------------------------- */
 
-/* How long a client that data waits for may take nothing until something
- * follows from it: -w, or -g where that holds the other side back. */
-static int64_t
-side_patience(const struct side *side)
-{
-	int holds_back = side->other->fd > 0 && !side->other->half_closed &&
-	    !conf.lossless && !wants_read(side->other);
-
-	return !wants_write(side) ? NEVER : holds_back &&
-	    conf.grace < conf.stall ? conf.grace : conf.stall;
-}
-
 /* How long a client that sends nothing may acknowledge nothing, either: twice
  * -k, for keepalive is not sent while data is unacknowledged (tcp(7)).  A live
  * client that takes nothing looks the same, so not where -w says never; and
@@ -1148,11 +1136,14 @@ side_ack_limit(const struct side *side)
 	    (wants_write(side) && conf.stall <= limit) ? NEVER : limit;
 }
 
-/* How often to ask what a client has acknowledged, to time all these. */
+/* How often to ask what a client has acknowledged: often enough for -g and -w
+ * while data waits for it, and for that limit. */
 static int64_t
 side_sampling(const struct side *side)
 {
-	int64_t patience = side_patience(side), limit = side_ack_limit(side);
+	int64_t limit = side_ack_limit(side), patience = !wants_write(side) ?
+	    NEVER : conf.grace < conf.stall && now - side->progress <
+	    conf.grace ? conf.grace : conf.stall;
 
 	return patience == NEVER && limit == NEVER ? NEVER : MSEC +
 	    (patience / 20 < limit / 4 ? patience / 20 : limit / 4);
@@ -1196,8 +1187,10 @@ side_timers(struct side *side)
 		side_lose(side, TIMEOUT, " cause=idle");
 	if (is_over(side->acked_time, side_ack_limit(side)))
 		side_lose(side, TIMEOUT, " cause=keepalive");
-	is_over(side->progress, side_patience(side)); /* for -g */
-	if (wants_write(side) && is_over(side->progress, conf.stall))
+	if (!wants_write(side))
+		return;
+	is_over(side->progress, conf.grace); /* its sender is read, then */
+	if (is_over(side->progress, conf.stall))
 		side_lose(side, TIMEOUT, " cause=write");
 }
 
@@ -1538,10 +1531,10 @@ option_take(int option, const char *what, char *text)
 	    { 'e', &conf.eof_hold, 0 }, { 'g', &conf.grace, 0 },
 	    { 'H', &conf.hold, 0 }, { 'i', &conf.idle, NEVER },
 	    { 'k', &conf.keepalive, 0 }, { 'l', &conf.lossless, 1 },
-	    { 'q', &conf.level, LOG_NOTICE }, { 'r', &conf.silence, 0 },
-	    { 's', &conf.syslog, 1 }, { 't', &conf.period, NEVER },
-	    { 'v', &conf.level, LOG_DEBUG }, { 'w', &conf.stall, NEVER },
-	    { 'x', &conf.trace, 1 } }, *s;
+	    { 'l', &conf.grace, 0 }, { 'q', &conf.level, LOG_NOTICE },
+	    { 'r', &conf.silence, 0 }, { 's', &conf.syslog, 1 },
+	    { 't', &conf.period, NEVER }, { 'v', &conf.level, LOG_DEBUG },
+	    { 'w', &conf.stall, NEVER }, { 'x', &conf.trace, 1 } }, *s;
 	char *end = text;
 	int64_t size;
 

@@ -2079,14 +2079,12 @@ side_due(int s)
 		first = sooner(first, due_by(later(c->took, c->acked), C.write +
 		    sampling(true)));
 	/* The end of -g matters to a sender that waits for it. */
-	if (!C.lossless && M[!s].cur != NULL && !M[!s].watched &&
-	    !half_closed(M[!s].cur)) {
-		over = passed(c->seen, C.grace);
-		if (over == 0)
-			first = sooner(first, due_by(c->seen, C.grace));
-		else if (over == UNCLEAR)
-			W.may_wait = true;
-	}
+	over = C.lossless ? 1 : passed(c->seen, C.grace);
+	if (over == 0 && M[!s].cur != NULL && !M[!s].watched &&
+	    !half_closed(M[!s].cur))
+		first = sooner(first, due_by(c->seen, C.grace));
+	else if (over != 1)
+		W.may_wait = true;
 	return first;
 }
 
