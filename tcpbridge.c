@@ -188,16 +188,16 @@ static struct {
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
 	struct place {
-		const char *host;	/* or NULL */
+		char host[256];		/* or empty, which means */
+		int flags;		/* all (AI_PASSIVE) or loopback (0) */
 		int port;		/* 0: any free one; -1: nowhere */
-		int flags;		/* NULL is: AI_PASSIVE all, 0 loopback */
 	} places[SERVICES];		/* operands, -m */
 } conf = {
 	.level = LOG_INFO, .name = "", .capacity = BUFFER_MAX,
 	.grace = 3 * SECOND, .keepalive = 30 * SECOND, .hold = NEVER,
 	.idle = NEVER, .period = NEVER, .stall = 60 * SECOND,
-	.places = { { NULL, 1024, AI_PASSIVE }, { NULL, 1025, AI_PASSIVE },
-	    { NULL, -1, 0 } }
+	.places = { { "", AI_PASSIVE, 1024 }, { "", AI_PASSIVE, 1025 },
+	    { "", 0, -1 } }
 };
 
 static struct listener *listener_end = listeners; /* behind the last one */
@@ -534,14 +534,15 @@ static void
 service_open(int service)
 {
 	const struct place *place = &conf.places[service];
-	const char *text = place->host != NULL ? place->host : "*";
+	const char *host = *place->host != '\0' ? place->host : NULL;
+	const char *text = host != NULL ? host : "*";
 	struct addrinfo hints = { .ai_family = (int)conf.family,
 	    .ai_socktype = SOCK_STREAM, .ai_flags = place->flags }, *list, *info;
 	struct listener *first = listener_end;
 	in_port_t *slot, port = htons((uint16_t)place->port);
 	int error;
 
-	error = getaddrinfo(place->host, "0", &hints, &list);
+	error = getaddrinfo(host, "0", &hints, &list);
 	if (error != 0)
 		fatal(1, "%s: %s", text, error == EAI_SYSTEM ?
 		    strerror(errno) : gai_strerror(error));
@@ -1472,7 +1473,7 @@ parse_seconds(const char *what, const char *text)
 }
 
 /* [host:]port with host a name, an IPv4 address, *, or [IPv6 address]; a port
- * alone is on all interfaces, of -m on loopback.  It is taken apart in place. */
+ * alone is on all interfaces, of -m on loopback. */
 static void
 parse_place(const char *what, char *text, struct place *place)
 {
@@ -1490,9 +1491,9 @@ parse_place(const char *what, char *text, struct place *place)
 		length -= 2;
 	} else if (strcspn(host, ":[]") < length)
 		fatal(2, "%s: not [IPv6 address]:port: '%s'", what, text);
-	if (colon != NULL)
-		host[length] = '\0';
-	place->host = length == 0 || strcmp(host, "*") == 0 ? NULL : host;
+	if (length == 1 && *host == '*')
+		length = 0;
+	snprintf(place->host, sizeof place->host, "%.*s", (int)length, host);
 	place->flags = colon == NULL && place == &conf.places[METRICS] ?
 	    0 : AI_PASSIVE;
 	place->port = (int)number;

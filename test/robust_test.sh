@@ -203,13 +203,12 @@ test_a_full_disk_under_the_log_does_not_stall_it()
 	it_works
 }
 
-# Addresses are taken apart in place; ports alone stay as ps shows them.
-test_ports_can_be_seen_in_the_list_of_processes()
+test_its_arguments_stay_as_ps_shows_them()
 {
 	need_proc && need_native || return 0
-	bridge_start -4 -m 0 -- 0 0
+	bridge_start -4 -n x -m '*:0' -A 127.0.0.0/8 -- 127.0.0.1:0 '*:0'
 	assertContains "$(tr '\0' ' ' <"/proc/$bridge_pid/cmdline")" \
-	    ' -m 0 -- 0 0 '
+	    ' -4 -n x -m *:0 -A 127.0.0.0/8 -- 127.0.0.1:0 *:0 '
 }
 
 test_it_does_not_change_what_it_shares_with_its_parent()
