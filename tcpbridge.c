@@ -92,7 +92,7 @@ enum {
 #define SECONDS_MAX 1e9		/* in an argument; 31 years */
 #define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
 #define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
-#define LATE (100 * MSEC)	/* a wait so much too long is a pause */
+#define LATE SECOND		/* a wait so much too long is a pause */
 
 /* ---- Types and state ------------------------------------------------- */
 
@@ -143,6 +143,10 @@ static struct side {
 	enum reason refusal;	/* why the last one was refused */
 	char refused_peer[ADDRESS_SIZE]; /* and its address */
 	int64_t left;		/* when the last client left; the start */
+
+	/* The newcomer that waits until the client in the slot is read out. */
+	int next;		/* its socket, or 0 */
+	char next_peer[ADDRESS_SIZE];
 
 	/* The slot, and the client in it. */
 	int fd;			/* its socket, above 2; 0: it is free */
@@ -450,7 +454,7 @@ socket_option(int fd, int level, int option, int value)
 static void
 socket_tune(int fd)
 {
-	int64_t secs = (conf.keepalive + SECOND - 1) / SECOND;
+	int64_t secs = conf.keepalive / SECOND;
 	int idle = secs < 32767 ? (int)secs : 32767; /* Linux takes no more */
 
 	socket_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -537,7 +541,8 @@ service_open(int service)
 	const char *host = *place->host != '\0' ? place->host : NULL;
 	const char *text = host != NULL ? host : "*";
 	struct addrinfo hints = { .ai_family = (int)conf.family,
-	    .ai_socktype = SOCK_STREAM, .ai_flags = place->flags }, *list, *info;
+	    .ai_flags = place->flags, .ai_socktype = SOCK_STREAM },
+	    *list, *info;
 	struct listener *first = listener_end;
 	in_port_t *slot, port = htons((uint16_t)place->port);
 	int error;
@@ -565,7 +570,8 @@ service_open(int service)
 			info = &hints;
 		} else if (error != EAFNOSUPPORT && (error != EADDRNOTAVAIL ||
 		    strncmp(text, "[::1]:", 6) != 0))
-			fatal(1, "%s: %s", text, strerror(error));
+			fatal(1, "%s: %s: %s", service_names[service], text,
+			    strerror(error));
 		else
 			log_event(LOG_DEBUG, "skip", "%s addr=%s error=\"%s\"",
 			    service_names[service], text, strerror(error));
@@ -617,11 +623,11 @@ trace_bytes(const struct side *side, size_t size)
 	}
 }
 
-/* Whether a side has a client that can be sent to. */
+/* Whether a side has a client that can be sent to, and that is to stay. */
 static int
 side_connected(const struct side *side)
 {
-	return side->fd > 0 && side->lost == STAYS;
+	return side->fd > 0 && side->lost == STAYS && side->next == 0;
 }
 
 static const char *
@@ -634,13 +640,26 @@ state_name(void)
 	    2 * side_connected(&sides[SIDE_B])];
 }
 
+/* Whether a client that is to go can't, for what it sent has no room. */
+static int
+side_wedged(const struct side *side)
+{
+	return side->fd > 0 && !side_connected(side) && !side->half_closed &&
+	    side->ring.used >= conf.capacity;
+}
+
 /* Whether a sender waits for room: with -l always, else for a receiver that is
- * connected and not stuck: that took a byte within -g, or none waited. */
+ * next, or that is connected and not stuck: it took a byte within -g, or none
+ * waited.  Not where both sides would wait for each other for ever. */
 static int
 side_paced(const struct side *side)
 {
-	return conf.lossless || (side_connected(side->other) &&
-	    (side->ring.used == 0 || now - side->other->progress < conf.grace));
+	const struct side *other = side->other;
+
+	if (side_wedged(side) && side_wedged(other))
+		return 0;
+	return conf.lossless || other->next > 0 || (side_connected(other) &&
+	    (side->ring.used == 0 || now - other->progress < conf.grace));
 }
 
 /* Whether what is read from a side has a place to go, or is dropped. */
@@ -667,15 +686,13 @@ wants_write(const struct side *side)
 	return side_connected(side) && side->other->ring.used > 0;
 }
 
-/* Whether newcomers are let in: not while the old one's bytes lack room. */
+/* Whether newcomers are let in: one at a time waits for the slot. */
 static int
 wants_accept(const struct listener *listener)
 {
-	const struct side *side = &sides[listener->service];
-
 	return stop_time == NEVER && now >= listener->rest_until &&
-	    (listener->service == METRICS || side->fd == 0 ||
-	    side->half_closed || side_can_receive(side));
+	    (listener->service == METRICS ||
+	    sides[listener->service].next == 0);
 }
 
 /* Logs drops and refusals: the first of a run at once, then a line a second. */
@@ -835,7 +852,7 @@ side_drained(struct side *side)
 	return 1;
 }
 
-/* Closes a client's socket and frees the slot; the first reason counts. */
+/* Closes a client's socket and frees the slot; an earlier reason counts. */
 static void
 side_close(struct side *side, enum reason reason)
 {
@@ -881,8 +898,29 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	return side->net_count == 0;
 }
 
-/* A newcomer is closed at once, or takes the slot from the one there.  Its peer
- * is what accept() gave; getpeername() fails on one already reset. */
+/* Who is next takes the slot, which is free. */
+static void
+side_take(struct side *side)
+{
+	side_expire(side);
+	side->fd = side->next;
+	side->next = 0;
+	side->lost = STAYS;
+	side->half_closed = side->shut = 0;
+	side->session = ++sessions;
+	side->received_before = side->received;
+	side->sent_before = side->other->sent;
+	side->acked = side->sent_before;
+	side->since = side->heard = side->progress = now;
+	memcpy(side->peer, side->next_peer, sizeof side->peer);
+	side->connects++;
+	log_event(LOG_INFO, "connect", "%s session=" U64 " peer=%s state=%s "
+	    "held=%zu", side->name, side->session, side->peer, state_name(),
+	    side->other->ring.used);
+}
+
+/* A newcomer is closed at once, or takes the slot, or is next to.  Its peer is
+ * what accept() gave; getpeername() fails on one already reset. */
 static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
     socklen_t length)
@@ -892,32 +930,20 @@ side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
 	    !side->half_closed && now - side->heard < conf.silence ? BUSY :
 	    STAYS;
 
-	if (refusal != STAYS) {
-		close(fd);
-		side->counts[refusal]++;
-		side->refused_unsaid++;
-		side->refusal = refusal;
-		address_text(address, length, side->refused_peer);
-		side_tell(side);
+	if (refusal == STAYS) {
+		socket_tune(fd);
+		side->next = fd;
+		address_text(address, length, side->next_peer);
+		if (side->fd == 0)
+			side_take(side);
 		return;
 	}
-	if (side->fd > 0)
-		side_close(side, REPLACED);
-	side_expire(side);
-	socket_tune(fd);
-	side->fd = fd;
-	side->lost = STAYS;
-	side->half_closed = side->shut = 0;
-	side->session = ++sessions;
-	side->received_before = side->received;
-	side->sent_before = side->other->sent;
-	side->acked = side->sent_before;
-	side->since = side->heard = side->progress = now;
-	address_text(address, length, side->peer);
-	side->connects++;
-	log_event(LOG_INFO, "connect", "%s session=" U64 " peer=%s state=%s "
-	    "held=%zu", side->name, side->session, side->peer, state_name(),
-	    side->other->ring.used);
+	close(fd);
+	side->counts[refusal]++;
+	side->refused_unsaid++;
+	side->refusal = refusal;
+	address_text(address, length, side->refused_peer);
+	side_tell(side);
 }
 
 /* ---- Totals and metrics ---------------------------------------------- */
@@ -952,12 +978,13 @@ page_add_human(double count)
 	    count, unit);
 }
 
-/* Draws the live line: state, peer of A, each direction's rate, total and held
- * bytes as a bar, peer of B, dropped bytes; cut so that it never wraps. */
+/* Draws the live line: state; of each side the peer without its port, and what
+ * came from there: rate, total, and held bytes as a bar; dropped bytes.  It is
+ * cut so that it never wraps. */
 static void
 live_draw(void)
 {
-	const struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B], *s;
+	const struct side *s;
 	size_t width = 80;
 #ifdef TIOCGWINSZ
 	struct winsize window;
@@ -966,20 +993,21 @@ live_draw(void)
 		width = window.ws_col;
 #endif
 	page_used = 0;
-	page_add("\r\033[K%s %.15s", state_name(),
-	    side_connected(a) ? a->peer : "-");
+	page_add("\r\033[K%s", state_name());
 	for (EACH(s, sides)) {
+		const char *peer = side_connected(s) ? s->peer : "-:";
 		int marks = (int)((s->ring.used * 3 + conf.capacity - 1) /
 		    conf.capacity);
 
-		page_add(" %c", s == a ? '>' : '<');
+		page_add(" %.*s %c", (int)(strrchr(peer, ':') - peer), peer,
+		    s->dir[0] == 'A' ? '>' : '<');
 		page_add_human(s->rate);
 		page_add("/s ");
 		page_add_human((double)s->sent);
 		page_add(" %.*s%.*s", marks, "###", 3 - marks, "...");
 	}
-	page_add(" %.15s !", side_connected(b) ? b->peer : "-");
-	page_add_human((double)(a->dropped + b->dropped));
+	page_add(" !");
+	page_add_human((double)(sides[SIDE_A].dropped + sides[SIDE_B].dropped));
 	width += strlen("\r\033[K") - 1;
 	page_used = page_used < width ? page_used : width;
 	live_shown = page_write(STDERR_FILENO);
@@ -1195,8 +1223,9 @@ side_timers(struct side *side)
 		side_lose(side, TIMEOUT, " cause=write");
 }
 
-/* Closes lost clients, after what they sent last was read, and does all that is
- * due by the clock; with -t, the totals or new rates in the live line. */
+/* Closes clients that are lost or replaced, after what they sent last was read,
+ * and does all that is due by the clock; with -t, the totals or new rates in
+ * the live line. */
 static void
 timers_run(void)
 {
@@ -1209,9 +1238,12 @@ timers_run(void)
 		state = state_name();
 		due = NEVER;
 		for (EACH(s, sides))
-			if (s->fd > 0 && s->lost != STAYS &&
-			    (stop_time != NEVER || side_drained(s)))
-				side_close(s, s->lost);
+			if (s->fd > 0 && !side_connected(s) &&
+			    (stop_time != NEVER || side_drained(s))) {
+				side_close(s, REPLACED);
+				if (s->next > 0)
+					side_take(s);
+			}
 		for (EACH(s, sides))
 			side_sample(s);
 		for (EACH(s, sides))
@@ -1242,29 +1274,22 @@ timers_run(void)
 }
 
 /* Takes one client from a listener.  Without descriptors or memory it would be
- * reported again and again, so the listener rests.  A newcomer waits in the
- * backlog until the old client's bytes are read. */
+ * reported again and again, so the listener rests. */
 static void
 listener_accept(struct listener *listener)
 {
-	struct side *side = &sides[listener->service];
 	struct sockaddr_storage address = { 0 };
 	socklen_t length = sizeof address;
-	int fd;
+	int fd = accept(listener->fd, (struct sockaddr *)&address, &length);
+	int lack = fd < 0 && errno != EAGAIN && errno != EWOULDBLOCK &&
+	    errno != EINTR && errno != ECONNABORTED;
 
-	if (listener->service != METRICS && side->fd > 0 &&
-	    !side_drained(side))
-		return;
-	fd = accept(listener->fd, (struct sockaddr *)&address, &length);
-	if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK ||
-	    errno == EINTR || errno == ECONNABORTED))
-		return;
-	if (fd < 0 && listener->rest_until == 0)
+	if (lack && listener->rest_until == 0)
 		log_event(LOG_WARNING, "accept_failed", "%s error=\"%s\"",
 		    service_names[listener->service], strerror(errno));
-	listener->rest_until = fd < 0 ? now + SECOND : 0;
+	listener->rest_until = lack ? now + SECOND : 0;
 	if (fd >= 0 && listener->service != METRICS)
-		side_accept(side, fd, &address, length);
+		side_accept(&sides[listener->service], fd, &address, length);
 	else if (fd >= 0)
 		scrape_accept(fd);
 }
@@ -1290,7 +1315,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 		FD_ZERO(writable);
 	}
 	now = clock_read();
-	if (now - began >= LATE)
+	if (now - began >= 100 * MSEC)	/* it slept */
 		signals_heard = now;
 	else if (now - signals_heard >= SECOND) {
 		/* Linux lets no signal in while something is always ready. */
@@ -1373,12 +1398,16 @@ loop_run(void)
 		if (stop_count > 0 && stop_time == NEVER)
 			stop_time = now + PATIENCE;
 	}
-	for (EACH(s, sides))
+	for (EACH(s, sides)) {
 		if (s->fd > 0)
 			side_close(s, SHUTDOWN);
+		s->drop_said = s->refused_said = 0;
+		side_tell(s);
+	}
 	if (conf.trace)
 		trace_bytes(sides, 0);
-	totals_log(LOG_INFO);
+	totals_log(sides[SIDE_A].ring.used + sides[SIDE_B].ring.used > 0 ?
+	    LOG_WARNING : LOG_INFO);	/* what is held is lost */
 }
 
 /* ---- Signals --------------------------------------------------------- */
@@ -1564,12 +1593,15 @@ option_take(int option, const char *what, char *text)
 			    "backslash or control: '%s'", what, NAME_SIZE,
 			    text);
 		conf.name = text;
-	} else if (option == 'h' || option == 'V')
-		exit(fputs(option == 'h' ? usage_text : "tcpbridge " VERSION
-		    "\n", stdout) < 0 || fflush(stdout) != 0);
-	else if (option == '?' || option == ':')
+	} else if (option == 'h' || option == 'V') {
+		if (fputs(option == 'h' ? usage_text : "tcpbridge " VERSION
+		    "\n", stdout) < 0 || fflush(stdout) != 0)
+			fatal(1, "standard output: %s", strerror(errno));
+		exit(0);
+	} else if (option == '?' || option == ':')
 		fatal(2, "-%c: %s: '%c'", optopt, option == '?' ?
-		    "unknown option" : "option needs an argument", optopt);
+		    "unknown option, see -h" : "option needs an argument",
+		    optopt);
 }
 
 /* Reads the command line into conf. */
@@ -1587,13 +1619,15 @@ options_read(int argc, char **argv)
 		option_take(option, what, optarg);
 		optarg = NULL;	/* musl leaves it for flags that follow */
 	}
+	/* The system's keepalive has whole seconds. */
+	conf.keepalive = (conf.keepalive + SECOND - 1) / SECOND * SECOND;
 	if (conf.lossless && excluded)
 		fatal(2, "-l: excludes -%c", excluded);
 	argc -= optind;
 	text = argv[optind + argc - 1];
 	if (argc == 1 || argc > SIDES)
-		fatal(2, "%s: not two addresses or none, but %d: '%s'", text,
-		    argc, text);
+		fatal(2, "not two addresses after the options, or none, but "
+		    "%d: '%s'", argc, text);
 	if (argc == SIDES) {
 		parse_place("side A", argv[optind], &conf.places[SIDE_A]);
 		parse_place("side B", text, &conf.places[SIDE_B]);

@@ -246,6 +246,17 @@ test_refusals_are_told_once_a_second_with_their_number()
 	done
 }
 
+test_a_stop_tells_the_refusals_of_its_last_second()
+{
+	for s in A B; do
+		face "$s"
+		guarded 10.0.0.0/8
+		strangers "$side" 8
+		bridge_stop
+		assertEquals 'told of' 8 "$(refusals)"
+	done
+}
+
 # refusals: prints the sum of what the refuse lines say.
 refusals()
 {

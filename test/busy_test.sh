@@ -31,6 +31,23 @@ test_a_client_that_spoke_just_now_is_kept_and_the_newcomer_refused()
 	done
 }
 
+test_it_is_refused_at_once_though_nothing_more_has_room()
+{
+	make_bytes "$work/much" 50000
+	for s in A B; do
+		face "$s"
+		bridge_start -l -b 1k -r 60
+		client_open "$side" || return
+		client_feed "$side" "$work/much"
+		wait_total 1024 held "$dir"
+		client_dial "$side" newcomer
+		client_ends newcomer 2
+		wait_log "event=refuse side=$side .* reason=busy count=1\$"
+		client_open "$other" || return
+		client_hears_file "$other" "$work/much"
+	done
+}
+
 test_a_client_silent_for_that_long_is_replaced()
 {
 	bridge_start -r 1

@@ -135,5 +135,45 @@ test_lossless_newcomers_wait_until_the_old_ones_bytes_fit()
 	done
 }
 
+# pourers_start: clients of both sides that send without end and read nothing,
+# until the kernel has no more room for either.
+pourers_start()
+{
+	for name in A B; do
+		socat -u /dev/zero "TCP:$host:$(port "$name")" 2>/dev/null &
+		eval "client_pourer_$name=$!"
+		clients="$clients pourer_$name"
+	done
+	stood=
+	wait_until 20 all_stand_still
+}
+
+all_stand_still()
+{
+	stood_before=$stood
+	stood="$(total received 'A->B') $(total received 'B->A')"
+	sleep 0.5
+	[ "$stood" = "$stood_before" ]
+}
+
+# Neither newcomer can come before what the client of its side sent has gone to
+# the other one's newcomer: one has to lose something.
+test_lossless_sides_do_not_wait_for_each_other_for_ever()
+{
+	bridge_start -l -b 64k -w 0
+	bridge_busy=yes
+	pourers_start
+	refute_log 'event=drop'
+	client_kill pourer_A
+	client_kill pourer_B
+	client_open A && client_open B || return
+	wait_log 'event=drop dir=[AB]->[AB] .* reason=overflow'
+	client_lost A
+	client_lost B
+	wait_total 0 held 'A->B'
+	wait_total 0 held 'B->A'
+	assert_accounted
+}
+
 # shellcheck source=/dev/null
 . "$SHUNIT2"

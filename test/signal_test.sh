@@ -110,6 +110,24 @@ test_a_second_signal_ends_it_at_once()
 	bridge_ends 0
 }
 
+test_a_stop_warns_if_it_loses_what_is_held()
+{
+	for s in A B; do
+		face "$s"
+		bridge_start
+		client_open "$side" || return
+		client_close "$side"
+		bridge_stop
+		refute_log 'level=warn'
+		bridge_start
+		client_open "$side" || return
+		client_say "$side" 0123456789
+		wait_total 10 held "$dir"
+		bridge_stop
+		wait_log "level=warn event=stats dir=$dir .* held=10 "
+	done
+}
+
 test_nobody_is_accepted_while_it_ends()
 {
 	much_waits 8000000 || return

@@ -204,6 +204,7 @@ int	 tcpbridge_main(int, char **);
 	X(f_no_outq, "fault: TIOCOUTQ unsupported") \
 	X(f_close_eintr, "fault: close EINTR") \
 	X(f_pause_wait, "fault: stopped while waiting") \
+	X(f_late, "fault: a timeout wakes late") \
 	X(f_pause_turn, "fault: stopped within a turn") \
 	X(f_wall_jump, "fault: the wall clock jumps") \
 	X(f_log_stall, "fault: log reader stalls") \
@@ -243,6 +244,7 @@ int	 tcpbridge_main(int, char **);
 	X(b_hold_lossless, "policy: held back by a full ring under -l") \
 	X(b_drop_absent, "policy: dropped, absent and full") \
 	X(b_drop_stuck, "policy: dropped, stuck and full") \
+	X(b_drop_wedged, "policy: dropped under -l, both sides wait to go") \
 	X(b_expire, "policy: held data expired") \
 	X(b_expire_new, "policy: new data expired at once") \
 	X(b_replay, "policy: held data met a newcomer") \
@@ -685,7 +687,7 @@ static struct world {
 	int64_t	 t_signal[2];		/* SIGUSR1; SIGTERM */
 	int64_t	 t_let_in;		/* when these were last let in */
 	int	 stops;			/* SIGTERMs delivered */
-	int64_t	 t_stop;
+	int64_t	 t_stop, away_at_stop;
 	int64_t	 log_stalled;		/* until then */
 	int64_t	 t_log_stall;
 	bool	 asked_log, asked_out;	/* select() said yes just now */
@@ -709,6 +711,8 @@ static struct world {
 static struct side_model {
 	struct tconn *cur;		/* has the slot */
 	struct tconn *newcomer;		/* accepted, not yet known what for */
+	struct tconn *next;		/* let in, and waits for the slot */
+	uint64_t connects;		/* how many have taken it */
 	int64_t	 t_left;		/* when the slot became free */
 	bool	 watched;		/* was in the last read set */
 	bool	 write_watched;		/* ... and in the last write set */
@@ -1532,7 +1536,16 @@ half_closed(const struct tconn *c)
 static bool
 going(const struct tconn *c)
 {
-	return c->told != 0 || c->leaving || (c->eof_told && C.eof_keep == 0);
+	return c->told != 0 || c->leaving || (c->eof_told && C.eof_keep == 0) ||
+	    M[c->side].next != NULL;
+}
+
+/* It can't be read out, for want of room. */
+static bool
+wedged(int s)
+{
+	return M[s].cur != NULL && going(M[s].cur) && !M[s].cur->eof_told &&
+	    C.capacity == M[s].ring.bytes;
 }
 
 static bool
@@ -1570,7 +1583,9 @@ may_drop(int s)
 {
 	int stuck;
 
-	if (C.lossless)
+	if (wedged(s) && wedged(!s))
+		return 1;
+	if (C.lossless || M[!s].next != NULL)
 		return 0;
 	stuck = connected(!s) ? is_stuck(!s) : 1;
 	return stuck != 1 && unsure(!s) ? UNCLEAR : stuck;
@@ -1614,7 +1629,7 @@ should_read(int s)
 		COUNT(b_hold_high);
 		return 0;
 	}
-	if (C.lossless && space(s) == 0) {
+	if ((C.lossless || M[!s].next != NULL) && space(s) == 0) {
 		COUNT(b_hold_lossless);
 		return 0;
 	}
@@ -1629,9 +1644,6 @@ should_read(int s)
 static int
 should_accept(const struct vlisten *l)
 {
-	const struct tconn *c;
-	int may;
-
 	if (W.stops > 0)
 		return 0;
 	if (l->t_rest != NEVER) {
@@ -1642,12 +1654,7 @@ should_accept(const struct vlisten *l)
 	}
 	if (l->side == METRICS)
 		return 1;
-	c = M[l->side].cur;
-	/* After its EOF nothing more comes that could want room. */
-	if (c == NULL || c->eof_told || space(l->side) > 0)
-		return 1;
-	may = may_drop(l->side);
-	return may;
+	return M[l->side].next == NULL && M[l->side].newcomer == NULL;
 }
 
 static bool
@@ -1687,31 +1694,53 @@ keep(struct tconn *c)
 
 	if (m->cur != NULL)
 		violate("two clients on side %s", side_text(c->side));
-	if (!net_allows(c))
-		violate("%s#%" PRIu64 " is let in from a net that is not",
-		    side_text(c->side), c->name);
-	if (c->faulty)
-		violate("a connection without its flags is kept");
 	check_options(c);
 	m->cur = c;
-	m->newcomer = NULL;
+	m->next = NULL;
+	m->connects++;
 	m->send_due = false;
 	c->kept = true;
 	c->session = ++kept_count;
+	c->heard = c->took = c->seen = c->owes = stamp_now();
 	if (M[!c->side].ring.bytes > 0)
 		COUNT(b_replay);
 	totals->conns++;
 }
 
-/* A newcomer that was not closed by now has been let in. */
+/* A newcomer was not closed at once, so it is the next. */
+static void
+let_in(struct tconn *c)
+{
+	struct side_model *m = &M[c->side];
+	const struct tconn *old = m->cur;
+
+	m->newcomer = NULL;
+	if (m->next != NULL)
+		violate("two newcomers wait on side %s", side_text(c->side));
+	if (!net_allows(c))
+		violate("%s#%" PRIu64 " is let in from a net that is not",
+		    side_text(c->side), c->name);
+	if (c->faulty)
+		violate("a connection without its flags is kept");
+	if (old != NULL && C.silent > 0 && !going(old) && !old->unsure &&
+	    !half_closed(old) && passed(old->heard, C.silent) == 0)
+		violate("%s#%" PRIu64 " replaces a client that is busy",
+		    side_text(c->side), c->name);
+	m->next = c;
+}
+
+/* Who was let in waits until the program counts it as connected. */
 static void
 resolve_newcomers(void)
 {
 	int s;
 
-	for (s = 0; s < 2; s++)
+	for (s = 0; s < 2; s++) {
 		if (M[s].newcomer != NULL)
-			keep(M[s].newcomer);
+			let_in(M[s].newcomer);
+		if (M[s].next != NULL && sides[s].connects > M[s].connects)
+			keep(M[s].next);
+	}
 }
 
 /* Does it matter how long c has acknowledged nothing?  Not where -w decides. */
@@ -1745,8 +1774,7 @@ facts(const struct tconn *c)
 	g.unheard = c->unheard || c->unsure || (has_to_acknowledge(c) &&
 	    passed(c->owed, 2 * C.keepalive) != 0);
 	g.keepalive = c->told == ETIMEDOUT || g.unheard;
-	g.replaced = m->newcomer != NULL && (C.silent == 0 || going(c) ||
-	    c->unsure || half_closed(c) || passed(c->heard, C.silent) != 0);
+	g.replaced = m->next != NULL;
 	g.shutdown = W.stops > 0;
 	g.received = c->in_taken;
 	g.sent = c->out_sent;
@@ -1758,11 +1786,22 @@ facts(const struct tconn *c)
 static bool
 presume_leaving(int s)
 {
-	struct gone g = facts(M[s].cur);
+	struct gone g;
 
+	if (M[s].cur == NULL)
+		return false;
+	g = facts(M[s].cur);
 	if (g.eof || g.idle || g.write || g.unheard)
 		M[s].cur->presumed = true;
 	return M[s].cur->presumed;
+}
+
+/* Whether both have to wait for room to go, which one then need not. */
+static bool
+both_wait(int s)
+{
+	return space(!s) == 0 && (wedged(s) || presume_leaving(s)) &&
+	    (wedged(!s) || presume_leaving(!s));
 }
 
 /* The time that the program takes it to be, at the earliest. */
@@ -1785,16 +1824,18 @@ check_drop(int s, uint64_t n)
 		COUNT(b_expire_new);
 		return;
 	}
-	if (C.lossless)
-		violate("%" PRIu64 " bytes dropped under -l", n);
+	if (wedged(s) && wedged(!s))
+		COUNT(b_drop_wedged);
+	if (may == 0 && !both_wait(s) && (C.lossless || M[!s].next != NULL ||
+	    !presume_leaving(!s)))
+		violate("%" PRIu64 " bytes dropped while side %s %s", n,
+		    side_text(!s), C.lossless ? "may be waited for, under -l" :
+		    "is connected and not stuck");
 	if (P.len <= space(s))
 		violate("%" PRIu64 " of %zu bytes dropped with room for "
 		    "%" PRIu64, n, P.len, space(s));
 	if (n != P.len && P.len <= 4096)
 		violate("a read of %zu bytes kept in part", P.len);
-	if (may == 0 && !presume_leaving(!s))
-		violate("%" PRIu64 " bytes dropped while side %s is connected "
-		    "and not stuck", n, side_text(!s));
 	if (connected(!s))
 		COUNT(b_drop_stuck);
 	else
@@ -1977,7 +2018,7 @@ check_leaving(struct tconn *c)
 		violate("%s#%" PRIu64 " is closed for no reason",
 		    side_text(c->side), c->name);
 	if (W.stops == 1 && !g.eof && g.told == 0 && !g.idle && !g.write &&
-	    !g.unheard) {
+	    !g.unheard && !g.replaced) {
 		if (W.now < W.t_stop + STOP_SPAN - TOLERANCE)
 			violate("%s#%" PRIu64 " is closed before the time is "
 			    "up", side_text(c->side), c->name);
@@ -2186,6 +2227,9 @@ check_side_sets(int s, const fd_set *r, const fd_set *w)
 	struct tconn *c = M[s].cur;
 
 	M[s].watched = M[s].write_watched = false;
+	if (c == NULL && M[s].next != NULL)
+		violate("a newcomer waits for the slot of %s, which is free",
+		    side_text(s));
 	if (c == NULL)
 		return;
 	if (M[s].send_due && M[!s].ring.bytes > 0 && !going(c) && !c->shut &&
@@ -2257,7 +2301,8 @@ check_sets(int nfds, const fd_set *r, const fd_set *w, const fd_set *e)
 			scrape_count++;
 			check_options(W.live[i]);
 		} else if (i < W.nlive && W.live[i] !=
-		    M[W.live[i]->side].cur)
+		    M[W.live[i]->side].cur && W.live[i] !=
+		    M[W.live[i]->side].next)
 			violate("descriptor %d leaked", fd);
 		known_r += FD_ISSET(fd, r) != 0;
 		known_w += FD_ISSET(fd, w) != 0;
@@ -2301,10 +2346,14 @@ check_counters(void)
 {
 	int s;
 
-	for (s = 0; s < 2; s++)
+	for (s = 0; s < 2; s++) {
 		if (sides[s].unacked != M[s].unacked)
 			violate("unacked of %s is %" PRIu64 ", not %" PRIu64,
 			    side_text(s), sides[s].unacked, M[s].unacked);
+		if (sides[s].connects != M[s].connects)
+			violate("%" PRIu64 " clients of %s, not %" PRIu64,
+			    sides[s].connects, side_text(s), M[s].connects);
+	}
 }
 
 /* ---- The log, as an oracle of its own --------------------------------- */
@@ -2428,8 +2477,7 @@ log_disconnect(const char *line, int s)
 	const struct gone *g = &graves[session % 64];
 
 	settle();
-	if (M[!s].newcomer != NULL)	/* its line may be lost */
-		keep(M[!s].newcomer);
+	resolve_newcomers();	/* its line may be lost */
 	if (g->session != session || g->side != s)
 		violate("session %" PRIu64 " did not end: %s", session, line);
 	if (!log_reason(line, g))
@@ -2452,7 +2500,7 @@ log_drop(const char *line, int s)
 	    !(m->expired && log_is(line, "reason", "expired")))
 		violate("that was not the reason: %s", line);
 	if (m->t_drop_told != NEVER && W.now - m->t_drop_told < SEC -
-	    TOLERANCE && !C.quiet && W.log_faults == 0)
+	    TOLERANCE && !C.quiet && W.log_faults == 0 && W.stops == 0)
 		violate("drops are told too often: %s", line);
 	COUNT(l_drop);
 	if (W.now - m->t_drop > TOLERANCE)
@@ -2493,7 +2541,7 @@ log_refuse(const char *line, int s)
 	    !log_is(line, "peer", m->refused_peer))
 		violate("that was %s, %s: %s", m->refused_peer, m->refusal,
 		    line);
-	if (m->t_refuse_told != NEVER && W.log_faults == 0 &&
+	if (m->t_refuse_told != NEVER && W.log_faults == 0 && W.stops == 0 &&
 	    W.now - m->t_refuse_told < SEC - TOLERANCE)
 		violate("refusals are told too often: %s", line);
 	COUNT(l_refuse);
@@ -3160,8 +3208,7 @@ sim_accept(int fd, struct sockaddr *sa, socklen_t *len)
 	resolve_newcomers();
 	if (f->kind != VF_LISTEN)
 		violate("accept() on descriptor %d", fd);
-	if (should_accept(l) == 0 && (l->side == METRICS ||
-	    M[l->side].cur == NULL || !endless(M[l->side].cur)))
+	if (should_accept(l) == 0)
 		violate("accept() on %s against the policy",
 		    side_text(l->side));
 	l->t_rest = NEVER;
@@ -3549,6 +3596,8 @@ sim_close(int fd)
 
 	enter();
 	settle();
+	if (c != M[0].newcomer && c != M[1].newcomer)
+		resolve_newcomers();
 	f->kind = VF_NONE;
 	if (fd < FD_SETSIZE)
 		FD_CLR(fd, &W.ready_r);
@@ -3560,6 +3609,8 @@ sim_close(int fd)
 	NOTE("close %s#%" PRIu64, side_text(c->side), c->name);
 	if (c->side == METRICS)
 		check_scrape_close(c);
+	else if (c == M[c->side].next)
+		violate("a newcomer that waits is closed");
 	else if (c == M[c->side].newcomer)
 		check_refusal(c);
 	else
@@ -3682,9 +3733,10 @@ signals_due(void)
 		any = true;
 	}
 	if (W.t_signal[1] <= W.now) {
-		if (W.stops++ == 0)
+		if (W.stops++ == 0) {
 			W.t_stop = W.now;
-		else
+			W.away_at_stop = W.away.hi;
+		} else
 			COUNT(s_second);
 		deliver(SIGTERM);
 		W.t_signal[1] = one_in(&world_dice, 4) ? W.now +
@@ -3767,8 +3819,8 @@ pause_now(int64_t deadline, int64_t wait)
 	NOTE("stopped for %.6f s%s", (double)span / 1e9, cont ? "" :
 	    ", suspended");
 	/* A suspend is noticed by waking late; here it always is. */
-	if (!cont && deadline != NEVER && end < deadline + SEC)
-		end = deadline + SEC;
+	if (!cont && deadline != NEVER && end < deadline + 2 * SEC)
+		end = deadline + 2 * SEC;
 	W.frozen = W.now;
 	while (next_event() <= end) {
 		W.now = next_event() > W.now ? next_event() : W.now;
@@ -3788,7 +3840,7 @@ pause_now(int64_t deadline, int64_t wait)
 static int
 wait_for(fd_set *r, fd_set *w, int64_t wait)
 {
-	int64_t deadline = wait == NEVER ? NEVER : W.now + wait, t;
+	int64_t deadline = wait == NEVER ? NEVER : W.now + wait, t, late;
 	int64_t pause = C.pause != 0 && one_in(&world_dice, C.pause) ?
 	    W.now + (int64_t)roll(&world_dice, SEC) : NEVER;
 
@@ -3818,6 +3870,12 @@ wait_for(fd_set *r, fd_set *w, int64_t wait)
 		if (W.now >= pause) {
 			pause_now(deadline, wait);
 			pause = NEVER;
+		} else if (W.now == deadline && fault(2)) {
+			/* What it learns by asking, it learns so much later. */
+			late = roll_log(&world_dice, MS, 900 * MS);
+			COUNT(f_late);
+			W.now += late;
+			W.away.hi += late;
 		} else if (W.now == deadline && C.slow_calls)
 			W.now += (int64_t)roll(&world_dice, 200 * US);
 	}
@@ -3957,7 +4015,8 @@ config_times(struct chance *d, int64_t period)
 	if (one_in(d, 3))
 		C.silent = option_time(d, "-r", period, 5);
 	if (one_in(d, 2))
-		C.keepalive = option_time(d, "-k", period, 5);
+		C.keepalive = (option_time(d, "-k", period, 5) + SEC - 1) /
+		    SEC * SEC;
 	if (one_in(d, 6))
 		C.stats = option_time(d, "-t", period * 5, 0);
 }
@@ -4129,13 +4188,17 @@ check_end(int status)
 		violate("exit status %d", status);
 	if (W.stops == 0)
 		violate("the program ends of itself");
-	if (W.now > W.t_stop + STOP_SPAN + TOLERANCE && C.pause == 0)
+	if (W.now > W.t_stop + STOP_SPAN + TOLERANCE + W.away.hi -
+	    W.away_at_stop && C.pause == 0)
 		violate("stopping took %.6f s",
 		    (double)(W.now - W.t_stop) / 1e9);
 	for (s = 0; s < 2; s++) {
 		if (M[s].cur != NULL)
 			violate("the client of %s is not closed",
 			    side_text(s));
+		if (W.log_faults == 0 && (M[s].dropped != M[s].dropped_told ||
+		    M[s].refused != M[s].refused_told))
+			violate("drops or refusals were never told");
 		rest = M[s].arrived + M[s].lost;
 		for (i = 0; i < W.nlive; i++)
 			if (W.live[i]->side == !s)

@@ -162,11 +162,11 @@ test_a_terminal_gets_one_live_line_with_the_state()
 	terminal_start 80 -t 0.2
 	wait_live '^IDLE'
 	client_open A || return
-	wait_live '^ONLY_A 127\.0\.0\.1:'
+	wait_live '^ONLY_A 127\.0\.0\.1 >[^:]* - <'
 	client_open B || return
-	wait_live '^PAIRED 127\.0\.0\.1:[0-9]* .* 127\.0\.0\.1:[0-9]* '
+	wait_live '^PAIRED 127\.0\.0\.1 >[^:]* 127\.0\.0\.1 <'
 	client_close A
-	wait_live '^ONLY_B - .* 127\.0\.0\.1:'
+	wait_live '^ONLY_B - >[^:]* 127\.0\.0\.1 <'
 	client_close B
 	wait_live '^IDLE'
 	refute_log 'event=stats'

@@ -122,6 +122,17 @@ test_an_option_without_its_argument_is_refused()
 	done
 }
 
+test_help_that_can_not_be_written_is_an_error()
+{
+	[ -c /dev/full ] || { skip 'no /dev/full'; return 0; }
+	for option in -h -V; do
+		# shellcheck disable=SC2086 # it may be several words
+		$TCPBRIDGE "$option" >/dev/full 2>"$work/stderr"
+		assertEquals "status of $option" 1 $?
+		assertContains "$(cat "$work/stderr")" 'tcpbridge: standard output: '
+	done
+}
+
 test_lossless_excludes_what_drops()
 {
 	for options in '-l -g 1' '-g 1 -l' '-l -H 1' '-H 0 -l' '-lg 0'; do
