@@ -30,6 +30,7 @@
 #define _DEFAULT_SOURCE
 #define _DARWIN_C_SOURCE
 #define _NETBSD_SOURCE
+#define _BSD_SOURCE
 #define __BSD_VISIBLE 1
 #define __EXTENSIONS__
 

@@ -4473,7 +4473,7 @@ main(int argc, char **argv)
 		return years(span, first);
 	if (count > 0 || secs > 0)
 		return many(first, count > 0 ? count : UINT64_MAX, secs);
-	if (argc != 1)
+	if (argc != 1 || argv[0][strspn(argv[0], "0123456789")] != '\0')
 		return usage();
 	if (verbose == 0)
 		verbose = 1;
