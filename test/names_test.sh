@@ -158,7 +158,7 @@ test_syslog_is_told_why_the_bridge_can_not_start()
 	bridge_run -s 192.0.2.1:0 "$host:0"
 	TCPBRIDGE=${TCPBRIDGE#"$bridge_under "}
 	assert_refuses 1 192.0.2.1:0
-	wait_syslog "$error>.* tcpbridge: 192\.0\.2\.1:0: "
+	wait_syslog "$error>.* tcpbridge: side=A: 192\.0\.2\.1:0: "
 }
 
 test_syslog_has_the_name_as_ident()
