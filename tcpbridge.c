@@ -13,16 +13,16 @@
  * A side has a ring, with the bytes that its clients sent and that wait for
  * the other side, and the counters of that direction; and a slot, the place
  * for its one client: free, or taken by one that is connected, half-closed
- * (-e) or lost.  When a client goes, the slot becomes free, and nothing else
- * changes; whoever comes next goes on where it left.  The invariant, for each
- * direction and at every moment:
+ * (-e), lost, or to be replaced by the newcomer that is next.  When a client
+ * goes, the slot becomes free, and nothing else changes; whoever comes goes on
+ * where it left.  The invariant, for each direction and at every moment:
  *
  *	received = sent + dropped + held (what is used of the ring)
  *
- * One turn of the loop: lost clients are closed and what is due is done; fd
- * sets are built from predicates over the state alone; pselect() waits; bytes
- * are received, then sent; clients accepted.  A client that fails is only
- * marked as lost.
+ * One turn of the loop: clients that are to go are read out and closed, and
+ * what is due is done; fd sets are built from predicates over the state alone;
+ * pselect() waits; bytes are received, then sent; clients accepted.  A client
+ * that fails is only marked as lost.
  */
 
 /* POSIX, and what lies beyond it where a system would hide that. */
