@@ -1296,8 +1296,8 @@ listener_accept(struct listener *listener)
 }
 
 /* Waits until a descriptor is ready, something is due, or a signal came.  Time
- * in which a client was not read, or nothing waited for it, does not count, nor
- * does a wait in which the bridge itself was stopped. */
+ * in which a client was not read, or nothing waited for it, does not count; nor
+ * does any of a wait in which the bridge was stopped, for nothing tells when. */
 static void
 loop_wait(fd_set *readable, fd_set *writable)
 {
