@@ -13,9 +13,9 @@
  * A side has a ring, with the bytes that its clients sent and that wait for
  * the other side, and the counters of that direction; and a slot, the place
  * for its one client: free, or taken by one that is connected, half-closed
- * (-e), lost, or to be replaced by the newcomer that is next.  When a client
- * goes, the slot becomes free, and nothing else changes; whoever comes goes on
- * where it left.  The invariant, for each direction and at every moment:
+ * (-e) or lost.  When a client goes, the slot becomes free, and nothing else
+ * changes; whoever comes next goes on where it left.  The invariant, for each
+ * direction and at every moment:
  *
  *	received = sent + dropped + held (what is used of the ring)
  *
@@ -126,6 +126,7 @@ static struct side {
 	uint64_t unacked;	/* sent, but unacknowledged at a disconnect */
 	uint64_t told;		/* of the dropped bytes, in log lines */
 	const char *drop_reason; /* of the last drop */
+	uint64_t drop_session;	/* who sent what was dropped then */
 	int64_t drop_time;	/* when the last drop was */
 	int64_t drop_said;	/* when it was logged; 0 when a run is over */
 	uint64_t rated;		/* sent, when the rate was last made */
@@ -145,7 +146,7 @@ static struct side {
 	char refused_peer[ADDRESS_SIZE]; /* and its address */
 	int64_t left;		/* when the last client left; the start */
 
-	/* The newcomer that waits until the client in the slot is read out. */
+	/* A newcomer, until the client in the slot is read out. */
 	int next;		/* its socket, or 0 */
 	char next_peer[ADDRESS_SIZE];
 
@@ -159,7 +160,7 @@ static struct side {
 	uint64_t session;	/* number of the connection, from 1 */
 	uint64_t received_before, sent_before; /* counts when it came */
 	size_t drained;		/* bytes read since it was to go */
-	int64_t since, ended;	/* when it was accepted, EOF was read */
+	int64_t since, ended;	/* when it took the slot, EOF was read */
 	int64_t heard;		/* when it last sent, or was not read */
 	int64_t progress;	/* when it last took a byte, or none waited */
 	int64_t sampled;	/* when acked was asked for */
@@ -624,11 +625,11 @@ trace_bytes(const struct side *side, size_t size)
 	}
 }
 
-/* Whether a side has a client that can be sent to, and that is to stay. */
+/* Whether a side has a client that can be sent to. */
 static int
 side_connected(const struct side *side)
 {
-	return side->fd > 0 && side->lost == STAYS && side->next == 0;
+	return side->fd > 0 && side->lost == STAYS;
 }
 
 static const char *
@@ -645,22 +646,22 @@ state_name(void)
 static int
 side_wedged(const struct side *side)
 {
-	return side->fd > 0 && !side_connected(side) && !side->half_closed &&
-	    side->ring.used >= conf.capacity;
+	return side->fd > 0 && (side->lost != STAYS || side->next > 0) &&
+	    !side->half_closed && side->ring.used >= conf.capacity;
 }
 
-/* Whether a sender waits for room: with -l always, else for a receiver that is
- * next, or that is connected and not stuck: it took a byte within -g, or none
- * waited.  Not where both sides would wait for each other for ever. */
+/* Whether a sender waits for room.  With -l always, but where a newcomer would
+ * wait for ever, as the other side can't change its client either; else for a
+ * receiver that is connected and not stuck: that took a byte within -g, or none
+ * waited. */
 static int
 side_paced(const struct side *side)
 {
-	const struct side *other = side->other;
-
-	if (side_wedged(side) && side_wedged(other))
-		return 0;
-	return conf.lossless || other->next > 0 || (side_connected(other) &&
-	    (side->ring.used == 0 || now - other->progress < conf.grace));
+	if (conf.lossless)
+		return side->next == 0 || !side_wedged(side) ||
+		    !side_wedged(side->other);
+	return side_connected(side->other) && (side->ring.used == 0 ||
+	    now - side->other->progress < conf.grace);
 }
 
 /* Whether what is read from a side has a place to go, or is dropped. */
@@ -703,7 +704,7 @@ side_tell(struct side *side)
 	if (side->dropped > side->told && is_over(side->drop_said, SECOND)) {
 		log_event(LOG_WARNING, "drop", "dir=%s session=" U64
 		    " reason=%s bytes=" U64 " drops=" U64 " total=" U64,
-		    side->dir, side->session, side->drop_reason,
+		    side->dir, side->drop_session, side->drop_reason,
 		    side->dropped - side->told, side->drops, side->dropped);
 		side->drop_said = now;
 		side->told = side->dropped;
@@ -725,6 +726,7 @@ drop_count(struct side *side, size_t size, const char *reason)
 	side->drops++;
 	side->drop_time = now;
 	side->drop_reason = reason;
+	side->drop_session = side->session;
 	side_tell(side);
 }
 
@@ -899,7 +901,7 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	return side->net_count == 0;
 }
 
-/* Who is next takes the slot, which is free. */
+/* The newcomer takes the slot, which is free. */
 static void
 side_take(struct side *side)
 {
@@ -920,31 +922,56 @@ side_take(struct side *side)
 	    side->other->ring.used);
 }
 
-/* A newcomer is closed at once, or takes the slot, or is next to.  Its peer is
- * what accept() gave; getpeername() fails on one already reset. */
+/* The newcomer is closed without a byte. */
+static void
+side_refuse(struct side *side, enum reason reason)
+{
+	close(side->next);
+	side->next = 0;
+	side->counts[reason]++;
+	side->refused_unsaid++;
+	side->refusal = reason;
+	memcpy(side->refused_peer, side->next_peer, sizeof side->peer);
+	side_tell(side);
+}
+
+/* Closes a client that is lost or that a newcomer replaces, once it is read out
+ * and if it was silent for long enough (-r); the newcomer takes the slot. */
+static void
+side_change(struct side *side)
+{
+	int comes = side->next > 0 && stop_time == NEVER;
+
+	if (side->fd > 0 && (comes || side->lost != STAYS)) {
+		if (stop_time == NEVER && !side_drained(side))
+			return;
+		if (side_connected(side) && !side->half_closed &&
+		    now - side->heard < conf.silence) {
+			side_refuse(side, BUSY);
+			return;
+		}
+		side_close(side, REPLACED);
+	}
+	if (comes)
+		side_take(side);
+}
+
+/* A newcomer.  Its peer is what accept() gave; getpeername() fails on one
+ * already reset. */
 static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
     socklen_t length)
 {
-	enum reason refusal = !side_admits(side, address) ? DENIED :
-	    !socket_prepare(fd) ? LIMIT : side_connected(side) &&
-	    !side->half_closed && now - side->heard < conf.silence ? BUSY :
-	    STAYS;
-
-	if (refusal == STAYS) {
+	side->next = fd;
+	address_text(address, length, side->next_peer);
+	if (!side_admits(side, address))
+		side_refuse(side, DENIED);
+	else if (!socket_prepare(fd))
+		side_refuse(side, LIMIT);
+	else {
 		socket_tune(fd);
-		side->next = fd;
-		address_text(address, length, side->next_peer);
-		if (side->fd == 0)
-			side_take(side);
-		return;
+		side_change(side);
 	}
-	close(fd);
-	side->counts[refusal]++;
-	side->refused_unsaid++;
-	side->refusal = refusal;
-	address_text(address, length, side->refused_peer);
-	side_tell(side);
 }
 
 /* ---- Totals and metrics ---------------------------------------------- */
@@ -1224,9 +1251,8 @@ side_timers(struct side *side)
 		side_lose(side, TIMEOUT, " cause=write");
 }
 
-/* Closes clients that are lost or replaced, after what they sent last was read,
- * and does all that is due by the clock; with -t, the totals or new rates in
- * the live line. */
+/* Changes clients that are to go, and does all that is due by the clock; with
+ * -t, the totals or new rates in the live line. */
 static void
 timers_run(void)
 {
@@ -1238,13 +1264,9 @@ timers_run(void)
 	do {
 		state = state_name();
 		due = NEVER;
-		for (EACH(s, sides))
-			if (s->fd > 0 && !side_connected(s) &&
-			    (stop_time != NEVER || side_drained(s))) {
-				side_close(s, REPLACED);
-				if (s->next > 0)
-					side_take(s);
-			}
+		side_change(&sides[SIDE_A]);
+		side_change(&sides[SIDE_B]);
+		side_change(&sides[SIDE_A]);	/* B waits now, perhaps */
 		for (EACH(s, sides))
 			side_sample(s);
 		for (EACH(s, sides))

@@ -172,6 +172,24 @@ test_a_stranger_replaces_nobody()
 	done
 }
 
+test_a_stranger_is_closed_at_once_though_nothing_has_room()
+{
+	need_loopbacks || return 0
+	for s in A B; do
+		face "$s"
+		client_wait=0.1
+		bridge_start -l -b 1k "-$side" 127.0.0.5 -- "$client_host:0" \
+		    "$client_host:0"
+		client_open "$side" "$side" bind=127.0.0.5 || return
+		head -c 50000 /dev/zero >"$work/$side.fifo"
+		wait_total 1024 held "$dir"
+		client_dial "$side" stranger bind=127.0.0.4
+		client_ends stranger 2
+		wait_log "event=refuse side=$side .* reason=denied count=1\$"
+		client_stays "$side"
+	done
+}
+
 test_what_a_stranger_sends_reaches_nobody()
 {
 	need_loopbacks || return 0

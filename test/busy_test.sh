@@ -31,21 +31,44 @@ test_a_client_that_spoke_just_now_is_kept_and_the_newcomer_refused()
 	done
 }
 
-test_it_is_refused_at_once_though_nothing_more_has_room()
+# waits_for stays|goes: before the old one is read out, nobody can tell whether
+# it has gone; then the newcomer is refused, or comes in.
+waits_for()
 {
 	make_bytes "$work/much" 50000
 	for s in A B; do
 		face "$s"
 		bridge_start -l -b 1k -r 60
-		client_open "$side" || return
-		client_feed "$side" "$work/much"
+		client_open "$side" old || return
+		client_feed old "$work/much"
 		wait_total 1024 held "$dir"
+		client_fed old
+		[ "$1" = stays ] || client_close old
 		client_dial "$side" newcomer
-		client_ends newcomer 2
-		wait_log "event=refuse side=$side .* reason=busy count=1\$"
+		client_say newcomer ' new'
+		sleep 0.5
+		refute_log event=refuse
 		client_open "$other" || return
-		client_hears_file "$other" "$work/much"
+		if [ "$1" = stays ]; then
+			client_ends newcomer
+			wait_log "event=refuse side=$side .* reason=busy count=1\$"
+			client_hears_file "$other" "$work/much"
+		else
+			{ cat "$work/much"; printf ' new'; } >"$work/both"
+			client_hears_file "$other" "$work/both"
+			refute_log event=refuse
+		fi
 	done
+}
+
+test_a_newcomer_waits_until_a_client_that_stays_is_read_out()
+{
+	waits_for stays
+}
+
+test_a_newcomer_waits_until_a_client_that_has_gone_is_read_out()
+{
+	waits_for goes
 }
 
 test_a_client_silent_for_that_long_is_replaced()

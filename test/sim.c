@@ -244,7 +244,7 @@ int	 tcpbridge_main(int, char **);
 	X(b_hold_lossless, "policy: held back by a full ring under -l") \
 	X(b_drop_absent, "policy: dropped, absent and full") \
 	X(b_drop_stuck, "policy: dropped, stuck and full") \
-	X(b_drop_wedged, "policy: dropped under -l, both sides wait to go") \
+	X(b_drop_wedged, "policy: dropped under -l, for a newcomer") \
 	X(b_expire, "policy: held data expired") \
 	X(b_expire_new, "policy: new data expired at once") \
 	X(b_replay, "policy: held data met a newcomer") \
@@ -713,6 +713,8 @@ static struct side_model {
 	struct tconn *newcomer;		/* accepted, not yet known what for */
 	struct tconn *next;		/* let in, and waits for the slot */
 	uint64_t connects;		/* how many have taken it */
+	uint64_t session;		/* of the last who did */
+	uint64_t drop_session;		/* of the last whose bytes were dropped */
 	int64_t	 t_left;		/* when the slot became free */
 	bool	 watched;		/* was in the last read set */
 	bool	 write_watched;		/* ... and in the last write set */
@@ -1536,16 +1538,15 @@ half_closed(const struct tconn *c)
 static bool
 going(const struct tconn *c)
 {
-	return c->told != 0 || c->leaving || (c->eof_told && C.eof_keep == 0) ||
-	    M[c->side].next != NULL;
+	return c->told != 0 || c->leaving || (c->eof_told && C.eof_keep == 0);
 }
 
 /* It can't be read out, for want of room. */
 static bool
 wedged(int s)
 {
-	return M[s].cur != NULL && going(M[s].cur) && !M[s].cur->eof_told &&
-	    C.capacity == M[s].ring.bytes;
+	return M[s].cur != NULL && (going(M[s].cur) || M[s].next != NULL) &&
+	    !M[s].cur->eof_told && C.capacity == M[s].ring.bytes;
 }
 
 static bool
@@ -1583,10 +1584,8 @@ may_drop(int s)
 {
 	int stuck;
 
-	if (wedged(s) && wedged(!s))
-		return 1;
-	if (C.lossless || M[!s].next != NULL)
-		return 0;
+	if (C.lossless)
+		return M[s].next != NULL && wedged(s) && wedged(!s);
 	stuck = connected(!s) ? is_stuck(!s) : 1;
 	return stuck != 1 && unsure(!s) ? UNCLEAR : stuck;
 }
@@ -1617,7 +1616,7 @@ should_read(int s)
 		return 0;
 	if (W.stops > 0)
 		return c->shut;
-	if (half_closed(c))
+	if (half_closed(c) || M[s].next != NULL)
 		return 0;
 	if (connected(!s) && (stuck = is_stuck(!s)) != 1) {
 		if (M[s].ring.bytes < high_water()) {
@@ -1629,7 +1628,7 @@ should_read(int s)
 		COUNT(b_hold_high);
 		return 0;
 	}
-	if ((C.lossless || M[!s].next != NULL) && space(s) == 0) {
+	if (C.lossless && space(s) == 0) {
 		COUNT(b_hold_lossless);
 		return 0;
 	}
@@ -1700,7 +1699,7 @@ keep(struct tconn *c)
 	m->connects++;
 	m->send_due = false;
 	c->kept = true;
-	c->session = ++kept_count;
+	c->session = m->session = ++kept_count;
 	c->heard = c->took = c->seen = c->owes = stamp_now();
 	if (M[!c->side].ring.bytes > 0)
 		COUNT(b_replay);
@@ -1712,7 +1711,6 @@ static void
 let_in(struct tconn *c)
 {
 	struct side_model *m = &M[c->side];
-	const struct tconn *old = m->cur;
 
 	m->newcomer = NULL;
 	if (m->next != NULL)
@@ -1722,10 +1720,6 @@ let_in(struct tconn *c)
 		    side_text(c->side), c->name);
 	if (c->faulty)
 		violate("a connection without its flags is kept");
-	if (old != NULL && C.silent > 0 && !going(old) && !old->unsure &&
-	    !half_closed(old) && passed(old->heard, C.silent) == 0)
-		violate("%s#%" PRIu64 " replaces a client that is busy",
-		    side_text(c->side), c->name);
 	m->next = c;
 }
 
@@ -1774,7 +1768,8 @@ facts(const struct tconn *c)
 	g.unheard = c->unheard || c->unsure || (has_to_acknowledge(c) &&
 	    passed(c->owed, 2 * C.keepalive) != 0);
 	g.keepalive = c->told == ETIMEDOUT || g.unheard;
-	g.replaced = m->next != NULL;
+	g.replaced = m->next != NULL && (C.silent == 0 || going(c) ||
+	    c->unsure || half_closed(c) || passed(c->heard, C.silent) != 0);
 	g.shutdown = W.stops > 0;
 	g.received = c->in_taken;
 	g.sent = c->out_sent;
@@ -1796,11 +1791,11 @@ presume_leaving(int s)
 	return M[s].cur->presumed;
 }
 
-/* Whether both have to wait for room to go, which one then need not. */
+/* Whether a newcomer of side s waits, and could for ever. */
 static bool
 both_wait(int s)
 {
-	return space(!s) == 0 && (wedged(s) || presume_leaving(s)) &&
+	return M[s].next != NULL && wedged(s) && space(!s) == 0 &&
 	    (wedged(!s) || presume_leaving(!s));
 }
 
@@ -1820,14 +1815,14 @@ check_drop(int s, uint64_t n)
 	M[s].overflow = expired != 1;
 	M[s].expired = expired != 0;
 	M[s].t_drop = turn_time();
+	M[s].drop_session = M[s].session;
 	if (expired != 0 && n == P.len) {
 		COUNT(b_expire_new);
 		return;
 	}
-	if (wedged(s) && wedged(!s))
+	if (C.lossless)
 		COUNT(b_drop_wedged);
-	if (may == 0 && !both_wait(s) && (C.lossless || M[!s].next != NULL ||
-	    !presume_leaving(!s)))
+	if (may == 0 && (C.lossless ? !both_wait(s) : !presume_leaving(!s)))
 		violate("%" PRIu64 " bytes dropped while side %s %s", n,
 		    side_text(!s), C.lossless ? "may be waited for, under -l" :
 		    "is connected and not stuck");
@@ -1863,6 +1858,7 @@ settle_read(void)
 		m->overflow = false;
 		m->expired = true;
 		m->t_drop = turn_time();
+		m->drop_session = m->session;
 		P.conn = NULL;
 		return;
 	}
@@ -1904,6 +1900,7 @@ settle_expired(int s, uint64_t n)
 	M[s].overflow = false;
 	M[s].expired = true;
 	M[s].t_drop = turn_time();
+	M[s].drop_session = M[s].session;
 }
 
 /*
@@ -1982,7 +1979,9 @@ check_refusal(struct tconn *c)
 	struct side_model *m = &M[c->side];
 	const struct tconn *old = m->cur;
 
-	m->newcomer = NULL;
+	if (c == m->next && C.silent == 0)
+		violate("a newcomer that waits is closed");
+	m->newcomer = m->next = NULL;
 	m->refused++;
 	snprintf(m->refused_peer, sizeof m->refused_peer, c->family ==
 	    AF_UNSPEC ? "unknown:0" : c->family == AF_INET6 ?
@@ -2018,7 +2017,7 @@ check_leaving(struct tconn *c)
 		violate("%s#%" PRIu64 " is closed for no reason",
 		    side_text(c->side), c->name);
 	if (W.stops == 1 && !g.eof && g.told == 0 && !g.idle && !g.write &&
-	    !g.unheard && !g.replaced) {
+	    !g.unheard) {
 		if (W.now < W.t_stop + STOP_SPAN - TOLERANCE)
 			violate("%s#%" PRIu64 " is closed before the time is "
 			    "up", side_text(c->side), c->name);
@@ -2227,7 +2226,7 @@ check_side_sets(int s, const fd_set *r, const fd_set *w)
 	struct tconn *c = M[s].cur;
 
 	M[s].watched = M[s].write_watched = false;
-	if (c == NULL && M[s].next != NULL)
+	if (c == NULL && M[s].next != NULL && W.stops == 0)
 		violate("a newcomer waits for the slot of %s, which is free",
 		    side_text(s));
 	if (c == NULL)
@@ -2242,7 +2241,8 @@ check_side_sets(int s, const fd_set *r, const fd_set *w)
 	M[s].watched = FD_ISSET(c->fd, r) != 0;
 	M[s].write_watched = FD_ISSET(c->fd, w) != 0;
 	/* What it left is read first, and may have to wait for room. */
-	if (going(c) && (space(s) > 0 || may_drop(s) == 1) &&
+	if ((going(c) || (M[s].next != NULL && W.stops == 0)) &&
+	    (space(s) > 0 || may_drop(s) == 1) &&
 	    (!W.at_once || c->turn_told != W.turn))
 		violate("%s#%" PRIu64 " stays after its connection ended",
 		    side_text(s), c->name);
@@ -2270,9 +2270,11 @@ find_leaving(int s, const fd_set *r, const fd_set *w)
 		return;
 	}
 	g = facts(c);
-	if (M[!s].ring.bytes > 0 ? g.write || g.unheard : g.unheard &&
-	    passed(c->owed, 2 * C.keepalive) == 1) {
+	if (M[!s].ring.bytes > 0 ? g.write || g.unheard || g.idle :
+	    (g.unheard && passed(c->owed, 2 * C.keepalive) == 1) ||
+	    (g.idle && passed(c->heard, C.idle) == 1)) {
 		c->unheard = g.unheard;
+		c->idled = g.idle;
 		c->leaving = true;
 	} else if (g.unheard)
 		c->unsure = true;
@@ -2496,6 +2498,10 @@ log_drop(const char *line, int s)
 
 	settle();
 	log_number(line, "total", m->dropped);
+	resolve_newcomers();	/* one may have come before what expired */
+	if (!m->expired || strtoull(log_value(line, "session"), NULL, 10) !=
+	    m->session)
+		log_number(line, "session", m->drop_session);
 	if (!(m->overflow && log_is(line, "reason", "overflow")) &&
 	    !(m->expired && log_is(line, "reason", "expired")))
 		violate("that was not the reason: %s", line);
@@ -3609,9 +3615,7 @@ sim_close(int fd)
 	NOTE("close %s#%" PRIu64, side_text(c->side), c->name);
 	if (c->side == METRICS)
 		check_scrape_close(c);
-	else if (c == M[c->side].next)
-		violate("a newcomer that waits is closed");
-	else if (c == M[c->side].newcomer)
+	else if (c == M[c->side].newcomer || c == M[c->side].next)
 		check_refusal(c);
 	else
 		check_leaving(c);
