@@ -642,18 +642,18 @@ state_name(void)
 	    2 * side_connected(&sides[SIDE_B])];
 }
 
-/* Whether a client that is to go can't, for what it sent has no room. */
+/* Whether a client that is lost can't go, for what it sent has no room. */
 static int
 side_wedged(const struct side *side)
 {
-	return side->fd > 0 && (side->lost != STAYS || side->next > 0) &&
-	    !side->half_closed && side->ring.used >= conf.capacity;
+	return side->fd > 0 && side->lost != STAYS && !side->half_closed &&
+	    side->ring.used >= conf.capacity;
 }
 
 /* Whether a sender waits for room.  With -l always, but where a newcomer would
- * wait for ever, as the other side can't change its client either; else for a
- * receiver that is connected and not stuck: that took a byte within -g, or none
- * waited. */
+ * wait for ever, as each side has lost who would take what the other one sent;
+ * else for a receiver that is connected and not stuck: that took a byte within
+ * -g, or none waited. */
 static int
 side_paced(const struct side *side)
 {
@@ -839,17 +839,20 @@ side_send(struct side *side)
 }
 
 /* Reads what a client that is to go has sent; returns 0 if the rest must wait
- * for room.  An endless one has a bound, where small reads count as larger. */
+ * for room.  An endless one has a bound, except with -l; reads that are small,
+ * though there was room, count as larger. */
 static int
 side_drained(struct side *side)
 {
-	size_t n = 1;
+	size_t room, n = 1;
 
-	while (n > 0 && !side->half_closed && side->drained < DRAIN_MAX) {
+	while (n > 0 && !side->half_closed && (side->drained < DRAIN_MAX ||
+	    (conf.lossless && side_paced(side)))) {
+		room = conf.capacity - side->ring.used;
 		if (!side_can_receive(side))
 			return 0;
 		n = side_receive(side);
-		side->drained += n < READ_LEAST ? READ_LEAST : n;
+		side->drained += n < READ_LEAST && n != room ? READ_LEAST : n;
 	}
 	side->drained = 0;
 	return 1;
@@ -1318,8 +1321,8 @@ listener_accept(struct listener *listener)
 }
 
 /* Waits until a descriptor is ready, something is due, or a signal came.  Time
- * in which a client was not read, or nothing waited for it, does not count; nor
- * does any of a wait in which the bridge was stopped, for nothing tells when. */
+ * in which a client was not read, or nothing waited for it, does not count, nor
+ * does any of a wait in which the bridge was stopped: nothing tells when. */
 static void
 loop_wait(fd_set *readable, fd_set *writable)
 {

@@ -1545,8 +1545,8 @@ going(const struct tconn *c)
 static bool
 wedged(int s)
 {
-	return M[s].cur != NULL && (going(M[s].cur) || M[s].next != NULL) &&
-	    !M[s].cur->eof_told && C.capacity == M[s].ring.bytes;
+	return M[s].cur != NULL && going(M[s].cur) && !M[s].cur->eof_told &&
+	    C.capacity == M[s].ring.bytes;
 }
 
 static bool
@@ -1795,7 +1795,8 @@ presume_leaving(int s)
 static bool
 both_wait(int s)
 {
-	return M[s].next != NULL && wedged(s) && space(!s) == 0 &&
+	return M[s].next != NULL && space(!s) == 0 &&
+	    (wedged(s) || presume_leaving(s)) &&
 	    (wedged(!s) || presume_leaving(!s));
 }
 
@@ -2011,6 +2012,7 @@ check_leaving(struct tconn *c)
 {
 	struct gone g = facts(c);
 	struct side_model *m = &M[c->side];
+	bool bounded;
 
 	if (!g.eof && g.told == 0 && !g.idle && !g.write && !g.unheard &&
 	    !g.replaced && !g.shutdown)
@@ -2026,9 +2028,12 @@ check_leaving(struct tconn *c)
 	    conn_unacked(c) == 0) {
 		COUNT(s_drained);
 	}
+	/* There is a bound, but not where nothing must be lost. */
+	bounded = (endless(c) || (c->turn_of_read == W.turn &&
+	    c->turn_read >= C.capacity)) && (!C.lossless ||
+	    m->drop_session == c->session);
 	if (conn_unread(c) > 0 && !g.shutdown && c->turn_again != W.turn &&
-	    !(c->turn_of_read == W.turn && c->turn_read >= C.capacity) &&
-	    !endless(c))
+	    !bounded)
 		violate("%s#%" PRIu64 " is closed with %" PRIu64
 		    " bytes unread", side_text(c->side), c->name,
 		    conn_unread(c));
