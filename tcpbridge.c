@@ -839,15 +839,14 @@ side_send(struct side *side)
 }
 
 /* Reads what a client that is to go has sent; returns 0 if the rest must wait
- * for room.  An endless one has a bound, except with -l; reads that are small,
- * though there was room, count as larger. */
+ * for room, or with -l for the next turn.  An endless one has a bound; reads
+ * that are small, though there was room, count as larger. */
 static int
 side_drained(struct side *side)
 {
 	size_t room, n = 1;
 
-	while (n > 0 && !side->half_closed && (side->drained < DRAIN_MAX ||
-	    (conf.lossless && side_paced(side)))) {
+	while (n > 0 && !side->half_closed && side->drained < DRAIN_MAX) {
 		room = conf.capacity - side->ring.used;
 		if (!side_can_receive(side))
 			return 0;
@@ -855,7 +854,10 @@ side_drained(struct side *side)
 		side->drained += n < READ_LEAST && n != room ? READ_LEAST : n;
 	}
 	side->drained = 0;
-	return 1;
+	if (n == 0 || side->half_closed || !conf.lossless || !side_paced(side))
+		return 1;
+	due = now;
+	return 0;
 }
 
 /* Closes a client's socket and frees the slot; an earlier reason counts. */

@@ -1616,8 +1616,10 @@ should_read(int s)
 		return 0;
 	if (W.stops > 0)
 		return c->shut;
-	if (half_closed(c) || M[s].next != NULL)
+	if (half_closed(c))
 		return 0;
+	if (M[s].next != NULL)	/* with -l it may go on next turn */
+		return C.lossless && space(s) > 0 ? UNCLEAR : 0;
 	if (connected(!s) && (stuck = is_stuck(!s)) != 1) {
 		if (M[s].ring.bytes < high_water()) {
 			COUNT(b_read_below);
@@ -2248,7 +2250,8 @@ check_side_sets(int s, const fd_set *r, const fd_set *w)
 	/* What it left is read first, and may have to wait for room. */
 	if ((going(c) || (M[s].next != NULL && W.stops == 0)) &&
 	    (space(s) > 0 || may_drop(s) == 1) &&
-	    (!W.at_once || c->turn_told != W.turn))
+	    (!W.at_once || (c->turn_told != W.turn &&
+	    !(C.lossless && c->turn_of_read + 1 == W.turn))))
 		violate("%s#%" PRIu64 " stays after its connection ended",
 		    side_text(s), c->name);
 	if (c->presumed && !c->leaving && !c->unsure)
