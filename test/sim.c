@@ -1809,16 +1809,23 @@ turn_time(void)
 	return W.turn_paused ? W.turn_began : W.now;
 }
 
+/* Bytes of side s were dropped; what the log may say was the reason. */
+static void
+note_drop(int s, bool overflow, bool expired)
+{
+	M[s].overflow = overflow;
+	M[s].expired = expired;
+	M[s].t_drop = turn_time();
+	M[s].drop_session = M[s].session;
+}
+
 /* The program has dropped n of the bytes that it just read from side s. */
 static void
 check_drop(int s, uint64_t n)
 {
 	int may = may_drop(s), expired = is_expired(!s);
 
-	M[s].overflow = expired != 1;
-	M[s].expired = expired != 0;
-	M[s].t_drop = turn_time();
-	M[s].drop_session = M[s].session;
+	note_drop(s, expired != 1, expired != 0);
 	if (expired != 0 && n == P.len) {
 		COUNT(b_expire_new);
 		return;
@@ -1858,10 +1865,7 @@ settle_read(void)
 		/* -H ended in the same turn. */
 		runq_clear(&m->ring);
 		m->dropped += dropped;
-		m->overflow = false;
-		m->expired = true;
-		m->t_drop = turn_time();
-		m->drop_session = m->session;
+		note_drop(s, false, true);
 		P.conn = NULL;
 		return;
 	}
@@ -1900,10 +1904,7 @@ settle_expired(int s, uint64_t n)
 	COUNT(b_expire);
 	runq_clear(&M[s].ring);
 	M[s].dropped += n;
-	M[s].overflow = false;
-	M[s].expired = true;
-	M[s].t_drop = turn_time();
-	M[s].drop_session = M[s].session;
+	note_drop(s, false, true);
 }
 
 /*
