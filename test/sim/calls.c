@@ -941,17 +941,44 @@ sim_select(int nfds, fd_set *r, fd_set *w, fd_set *e, struct timeval *tv)
 	if (!W.asked_log) {
 		W.log_skipped++;
 		W.log_faults++;
+		W.log_cut = W.log_used > 0;
 		FD_ZERO(w);
 	}
 	return W.asked_log;
 }
 
+/* A write to the log is complete up to here: looks at each whole line. */
+static void
+log_grows(const char *bytes, size_t n)
+{
+	char *line = W.log_line, *end;
+
+	if (W.log_used + n >= sizeof W.log_line)
+		violate("a log line of %zu bytes", W.log_used + n);
+	memcpy(line + W.log_used, bytes, n);
+	W.log_used += n;
+	line[W.log_used] = '\0';
+	while ((end = strchr(line, '\n')) != NULL) {
+		*end = '\0';
+		if (strncmp(line, "\r\033[K", 4) == 0)
+			memmove(line, line + 4, strlen(line + 4) + 1);
+		if (!W.log_cut && strncmp(line, "time=", 5) == 0) {
+			NOTE("log: %s", line);
+			log_check(line, end[1] == '\0');
+		} else if (!W.log_cut && !C.tty)
+			violate("not a log line: %s", line);
+		W.log_cut = false;
+		W.log_used -= (size_t)(end + 1 - line);
+		memmove(line, end + 1, W.log_used + 1);
+	}
+	/* The live line has no end. */
+	if (C.tty && strncmp(line, "\r\033[K", 4) == 0)
+		W.log_used = 0;
+}
+
 ssize_t
 sim_write(int fd, const void *buf, size_t len)
 {
-	char text[2400], *p = text, *end;
-	size_t n = len < sizeof text - 1 ? len : sizeof text - 1;
-
 	enter();
 	if (fd == STDOUT_FILENO) {
 		if (!W.asked_out || len > PIPE_BUF)
@@ -966,40 +993,24 @@ sim_write(int fd, const void *buf, size_t len)
 	W.asked_log = false;
 	if (W.log_cut && (len != 1 || *(const char *)buf != '\n'))
 		violate("the last line has no end");
-	if (fault(4)) {
-		COUNT(f_log_error);
-		W.log_skipped++;
-		W.log_faults++;
-		if (len > 1 && one_in(&world_dice, 3)) {
-			COUNT(f_log_cut);
-			W.log_cut = true;
-			return 1 + (ssize_t)roll(&world_dice, len - 1);
-		}
-		return fail(one_in(&world_dice, 2) ? EPIPE : ENOSPC);
-	}
-	if (W.log_cut) {		/* now for the next line itself */
-		W.log_cut = false;
-		W.asked_log = true;
-		return 1;
-	}
 	W.acted = true;
-	memcpy(text, buf, n);
-	text[n] = '\0';
-	if (strncmp(p, "\r\033[K", 4) == 0)
-		p += 4;
-	if (strncmp(p, "time=", 5) != 0) {
-		if (!C.tty)
-			violate("not a log line: %s", p);
+	if (!fault(4)) {
+		log_grows(buf, len);
 		return (ssize_t)len;
 	}
-	for (; *p != '\0'; p = end + 1) {	/* log_lost, and the next */
-		end = strchr(p, '\n');
-		if (end == NULL)
-			violate("a log line without its end: %s", p);
-		*end = '\0';
-		NOTE("log: %s", p);
-		log_check(p, end[1] == '\0');
+	COUNT(f_log_error);
+	W.log_faults++;
+	if (len > 1 && one_in(&world_dice, 3)) {
+		COUNT(f_log_cut);
+		len = 1 + (size_t)roll(&world_dice, len - 1);
+		log_grows(buf, len);
+		if (program_is_1) {
+			W.log_skipped++;
+			W.log_cut = true;
+		}
+		return (ssize_t)len;
 	}
-	return (ssize_t)len;
+	W.log_skipped++;
+	W.log_cut = W.log_used > 0;
+	return fail(one_in(&world_dice, 2) ? EPIPE : ENOSPC);
 }
-

@@ -89,7 +89,7 @@
 #define IS_1		false
 #define PLACES		CLIENTS
 #define FLOW(s)		(&flows[s])
-#define AWAY(s)		((uint64_t)flows[s].away)
+#define AWAY(s)		((uint64_t)flows[s].ring.away)
 #endif
 
 const size_t program_buffer_max = BUFFER_MAX;

@@ -465,7 +465,9 @@ extern struct world {
 	int64_t	 t_log_stall;
 	bool	 asked_log, asked_out;	/* select() said yes just now */
 	int	 lack;			/* how accept() failed last */
-	bool	 log_cut;		/* the last line lacks its end */
+	char	 log_line[8192];	/* what was written since the last end */
+	size_t	 log_used;		/* bytes of it */
+	bool	 log_cut;		/* its end is not written any more */
 	uint64_t log_skipped;		/* lines, since the last log_lost */
 	uint64_t log_faults;		/* lines, since the start */
 	bool	 progress;		/* since pselect() returned */
