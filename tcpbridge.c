@@ -41,6 +41,7 @@
 #include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <arpa/inet.h>
@@ -68,7 +69,7 @@
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
 #endif
-#define READ_SMALL 4096		/* reads up to this are kept or lost whole */
+#define READ_SMALL 4096	/* reads up to this are kept or lost whole */
 #ifndef PIPE_BUF		/* what a pipe that is ready takes at once */
 #define PIPE_BUF _POSIX_PIPE_BUF
 #endif
@@ -95,6 +96,7 @@ enum {
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
 	NAME_SIZE = 64,		/* characters in a name (-n) */
 	ROW_SIZE = 80,		/* more than a row of the trace, bytes */
+	SAVE_PATH = 4096,	/* bytes in the name of a file (-f) */
 	TEXT_SIZE = 8192,	/* bytes in what is written at once */
 	PIPE_SAFE = PIPE_BUF < TEXT_SIZE / 2 ? PIPE_BUF : TEXT_SIZE / 2
 };
@@ -149,13 +151,13 @@ static struct flow {
 	int64_t drop_logged;	/* when a line told; 0: no run of drops */
 	uint64_t rated;		/* sent, when the rate was last made */
 	double rate;		/* bytes a second, for the live line (-t) */
-} flows[SIDES];			/* by the side that the bytes come from */
+} flows[SIDES];		/* by the side that the bytes come from */
 
 /* What a client is.  Only the newest of a side is other than LEAVING. */
 enum state {
 	OPEN,			/* it is read and sent to */
 	HALF_CLOSED,		/* its EOF was read; -e still sends to it */
-	SILENT,			/* as OPEN, but it acknowledges nothing */
+	SILENT,			/* like OPEN; it acknowledges nothing */
 	LEAVING			/* it is read for what had arrived */
 };
 
@@ -169,18 +171,18 @@ struct client {
 	uint64_t session;	/* number of the connection, from 1 */
 	uint64_t received, sent; /* bytes; sent: acknowledged */
 	size_t unacked;		/* bytes that came back from it */
-	size_t unread;		/* LEAVING, or a stop: bytes to be read yet */
+	size_t unread;		/* LEAVING, a stop: bytes still to read */
 	int told;		/* a line told that it waits to be read */
 	int shut;		/* a stop: it was sent EOF */
-	int watched;		/* it was in the read set of the last wait */
+	int watched;		/* in the read set of the last wait */
 	size_t unasked;		/* sent since the last question, bytes */
 	int64_t ask_wait;	/* until the next one, if room is short */
-	int64_t asked;		/* when its acknowledgements were asked for */
+	int64_t asked;		/* when acknowledgements were asked for */
 	int64_t since;		/* when it came */
 	int64_t ended;		/* when its EOF was read, else 0 */
 	int64_t silenced;	/* when it became SILENT */
 	int64_t heard;		/* when it last sent, or was not read */
-	int64_t took;		/* when it acknowledged, or nothing was held */
+	int64_t took;		/* it acknowledged, or nothing was held */
 	int64_t alive;		/* when it acknowledged or sent */
 };
 
@@ -224,9 +226,10 @@ static struct scrape {
 /* What the command line says. */
 static struct {
 	int family;		/* -4, -6; else AF_UNSPEC */
-	int level;		/* -q, -v: the least that is logged, LOG_... */
+	int level;		/* -q, -v: what is logged, LOG_... */
 	int lossless, syslog, trace; /* -l, -s, -x */
 	const char *name;	/* -n; empty if none */
+	const char *file;	/* -f; NULL if none */
 	size_t capacity;	/* -b, bytes */
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
@@ -254,6 +257,8 @@ static time_t start_time;	/* CLOCK_REALTIME at start, seconds */
 static uint64_t sessions;	/* connections so far */
 static uint64_t log_lost, log_told; /* lines not written; what was told */
 static int live, live_shown;	/* -t keeps a line in place; it is there */
+static int save_fd = -1, save_loaded; /* of -f; it held something */
+static char save_new[SAVE_PATH]; /* the file that a stop writes first */
 static unsigned changes;	/* clients that came, left or changed state */
 static sigset_t wait_mask;	/* signals blocked while pselect waits */
 static int64_t signals_heard;	/* when a wait last let signals in */
@@ -410,12 +415,14 @@ fatal(int status, const char *format, ...)
 	fprintf(stderr, "tcpbridge: %s\n", page);
 	if (conf.syslog && status == 1)
 		syslog(LOG_ERR, "%s", page);
+	if (save_fd >= 0)
+		unlink(save_new);
 	exit(status);
 }
 
 /* ---- Rings ----------------------------------------------------------- */
 
-/* Pure arithmetic, with its contracts in ACSL, which test/tools/prove proves. */
+/* Pure arithmetic.  test/tools/prove proves the contracts, which are ACSL. */
 
 /*@ predicate sound(struct ring *ring) = \valid(ring) &&
   @     0 < ring->capacity <= BUFFER_MAX + READ_SMALL &&
@@ -606,7 +613,7 @@ socket_tune(int fd)
 #elif defined FIONWRITE
 #define ACKS "FIONWRITE"	/* FreeBSD, NetBSD */
 #elif defined __linux__ && defined TIOCOUTQ
-#define ACKS "TIOCOUTQ"		/* elsewhere it is a terminal's, tty_ioctl(4) */
+#define ACKS "TIOCOUTQ"		/* elsewhere it is for terminals only */
 #else
 #define ACKS "none"		/* what the system took counts */
 #endif
@@ -774,8 +781,8 @@ family_is_missing(int error, const char *address)
 
 /* Opens a listener for each address of a list.  For port 0 all get the number
  * that the system chose for the first.  Returns EADDRINUSE if one of the others
- * can't have that number, else 0 or the error of a family that is missing.  What
- * else fails ends the program. */
+ * can't have that number, else 0 or the error of a family that is missing.
+ * Another failure ends the program. */
 static int
 addresses_open(struct addrinfo *list, int service)
 {
@@ -953,6 +960,9 @@ flow_intake(const struct flow *flow)
 	/* -H is over: it is too late for what comes, too. */
 	if (now >= side_expires_at(flow->to))
 		return DROP;
+	/* A stop takes all that has arrived, while there is room. */
+	if (stop_time != NEVER && has_room)
+		return STORE;
 	/* The receiver is there and keeps up. */
 	if (receiver != NULL && has_room &&
 	    ring_unsent(&flow->ring) < HIGH_WATER)
@@ -1096,7 +1106,8 @@ side_expire(struct side *side)
 	struct flow *flow = side->out;
 
 	if (ring_unsent(&flow->ring) > 0 && now >= side_expires_at(side))
-		flow_drop(flow, ring_cut(&flow->ring), flow->session, "expired");
+		flow_drop(flow, ring_cut(&flow->ring), flow->session,
+		    "expired");
 }
 
 /* ---- Clients: what each knows and how it changes --------------------- */
@@ -1314,7 +1325,8 @@ client_close(struct side *side, struct client *client)
 {
 	struct linger abort_now = { 1, 0 };
 
-	if (client->unacked > 0 && stop_time == NEVER)
+	if (client->unacked > 0 &&
+	    (stop_time == NEVER || conf.file != NULL))
 		setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abort_now,
 		    sizeof abort_now);
 	close(client->fd);	/* never again, also after EINTR */
@@ -1879,6 +1891,284 @@ loop_due(void)
 	return due;
 }
 
+/* ---- What a restart keeps (-f) --------------------------------------- */
+
+/* The file: a head of SAVE_HEAD bytes in text, the bytes of the ring A->B, then
+ * those of the ring B->A.  The head has both sizes, the times when side B and
+ * side A were left (microseconds since 1970), and the FNV-1a sum of all else. */
+#define SAVE_HEAD 128
+#define SAVE_FORMAT "tcpbridge-held-1 %zu %zu %" PRId64 " %" PRId64
+
+static uint64_t
+save_sum(uint64_t sum, const void *bytes, size_t size)
+{
+	const unsigned char *byte = bytes;
+
+	while (size-- > 0)
+		sum = (sum ^ *byte++) * UINT64_C(0x100000001b3);
+	return sum;
+}
+
+static uint64_t
+save_sum_flow(uint64_t sum, const struct ring *ring)
+{
+	size_t piece = ring_piece(ring, ring->start, ring->used);
+
+	sum = save_sum(sum, ring->bytes + ring->start, piece);
+	return save_sum(sum, ring->bytes, ring->used - piece);
+}
+
+/* The sum of a head's numbers and of what both rings hold. */
+static uint64_t
+save_sum_all(const char *numbers)
+{
+	uint64_t sum = save_sum(UINT64_C(0xcbf29ce484222325), numbers,
+	    strlen(numbers));
+
+	sum = save_sum_flow(sum, &flows[SIDE_A].ring);
+	return save_sum_flow(sum, &flows[SIDE_B].ring);
+}
+
+/* Moves a number of bytes with read() or write(); returns 0, or -1 and errno,
+ * which is 0 at the end of a file. */
+static int
+file_read(int fd, void *bytes, size_t size)
+{
+	char *next = bytes;
+	ssize_t n;
+
+	while (size > 0) {
+		errno = 0;
+		n = read(fd, next, size);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return -1;
+		next += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+static int
+file_write(int fd, const void *bytes, size_t size)
+{
+	const char *next = bytes;
+	ssize_t n;
+
+	while (size > 0) {
+		n = write(fd, next, size);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		next += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+static int
+file_write_ring(int fd, const struct ring *ring)
+{
+	size_t piece = ring_piece(ring, ring->start, ring->used);
+
+	if (file_write(fd, ring->bytes + ring->start, piece) < 0)
+		return -1;
+	return file_write(fd, ring->bytes, ring->used - piece);
+}
+
+/* A rename is on the disk once its directory is. */
+static void
+directory_sync(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char directory[SAVE_PATH];
+	int fd;
+
+	snprintf(directory, sizeof directory, "%.*s", slash == NULL ? 1 :
+	    (int)(slash - path) + 1, slash == NULL ? "." : path);
+	fd = open(directory, O_RDONLY);
+	if (fd < 0)
+		return;
+	fsync(fd);
+	close(fd);
+}
+
+/* Refuses what is not a plain file of this user: somebody else could have put
+ * it there. */
+static void
+save_check(int fd, const char *path)
+{
+	struct stat file;
+
+	if (fd < 0 || fstat(fd, &file) < 0)
+		fatal(1, "-f: %s: %s", path, strerror(errno));
+	if (!S_ISREG(file.st_mode) || file.st_uid != geteuid() ||
+	    file.st_nlink > 1)
+		fatal(1, "-f: %s: not a plain file of this user", path);
+}
+
+/* Opens and locks the file that a stop would write; returns -1 if another
+ * bridge has it.  That one may rename it before it ends. */
+static int
+save_lock(void)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct stat file, named;
+	int fd = open(save_new, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK,
+	    S_IRUSR | S_IWUSR);
+
+	save_check(fd, save_new);
+	if (fcntl(fd, F_SETLK, &lock) == 0 && fstat(fd, &file) == 0 &&
+	    stat(save_new, &named) == 0 && file.st_ino == named.st_ino) {
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		return fd;
+	}
+	close(fd);
+	return -1;
+}
+
+/* Opens the file that a stop would write, so a bad place is found at the start.
+ * A bridge that is just stopping gets time for it. */
+static void
+save_open(void)
+{
+	struct timespec nap = { 0, 100000000 };
+	int tries;
+
+	if (snprintf(save_new, sizeof save_new, "%s.new", conf.file) >=
+	    (int)sizeof save_new)
+		fatal(1, "-f: %s: name too long", conf.file);
+	for (tries = 0; save_fd < 0; tries++) {
+		if (tries > 30)
+			fatal(1, "-f: %s: another tcpbridge uses it",
+			    conf.file);
+		if (tries > 0)
+			nanosleep(&nap, NULL);
+		save_fd = save_lock();
+	}
+}
+
+/* The time of day when the bridge's clock was 0, microseconds since 1970. */
+static int64_t
+wall_offset(void)
+{
+	struct timespec wall;
+
+	clock_gettime(CLOCK_REALTIME, &wall);
+	return (int64_t)wall.tv_sec * SECOND + wall.tv_nsec / 1000 - now;
+}
+
+/* Takes one direction from the file; its bytes count as received. */
+static void
+save_take(int fd, struct flow *flow, size_t size, int64_t left)
+{
+	if (size > conf.capacity)
+		fatal(1, "-f: %s: has %zu bytes %s, more than -b %zu",
+		    conf.file, size, flow->name, conf.capacity);
+	if (file_read(fd, flow->ring.bytes, size) < 0)
+		fatal(1, "-f: %s: %s", conf.file, errno != 0 ?
+		    strerror(errno) : "cut short");
+	flow->ring.used = size;
+	flow->received = size;
+	flow->to->left = sooner(now, left - wall_offset());
+}
+
+/* Takes what the last stop saved.  A file that is not whole, or of another
+ * program, ends this one, and stays. */
+static void
+save_load(void)
+{
+	char head[SAVE_HEAD + 1] = "", numbers[SAVE_HEAD + 1], sum[24];
+	int fd = open(conf.file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+	size_t a, b, length;
+	int64_t left_a, left_b;
+	char rest;
+
+	if (fd < 0 && errno == ENOENT)
+		return;
+	save_check(fd, conf.file);
+	if (file_read(fd, head, SAVE_HEAD) < 0 ||
+	    sscanf(head, SAVE_FORMAT, &a, &b, &left_b, &left_a) != 4)
+		fatal(1, "-f: %s: not a file of tcpbridge", conf.file);
+	save_take(fd, &flows[SIDE_A], a, left_b);
+	save_take(fd, &flows[SIDE_B], b, left_a);
+	snprintf(numbers, sizeof numbers, SAVE_FORMAT, a, b, left_b, left_a);
+	length = strlen(numbers);
+	snprintf(sum, sizeof sum, " %016" PRIx64, save_sum_all(numbers));
+	if (strncmp(head, numbers, length) != 0 ||
+	    strncmp(head + length, sum, strlen(sum)) != 0 ||
+	    read(fd, &rest, 1) != 0)
+		fatal(1, "-f: %s: damaged", conf.file);
+	close(fd);
+	save_loaded = 1;
+}
+
+/* The bridge listens, so it owns what it took: the file is removed. */
+static void
+save_remove(void)
+{
+	const struct flow *flow;
+
+	if (!save_loaded)
+		return;
+	if (unlink(conf.file) < 0)
+		fatal(1, "-f: %s: %s", conf.file, strerror(errno));
+	for (flow = flows; flow < flows + SIDES; flow++)
+		log_event(LOG_NOTICE, "restore", "dir=%s bytes=%zu age=%.3f",
+		    flow->name, flow->ring.used, SECS(now - flow->to->left));
+}
+
+/* Writes what both rings hold.  Returns 0, or -1 and errno. */
+static int
+save_write(void)
+{
+	const struct ring *a = &flows[SIDE_A].ring, *b = &flows[SIDE_B].ring;
+	int64_t wall = wall_offset();
+	char numbers[SAVE_HEAD - 20], head[2 * SAVE_HEAD];
+
+	snprintf(numbers, sizeof numbers, SAVE_FORMAT, a->used, b->used,
+	    sides[SIDE_B].left + wall, sides[SIDE_A].left + wall);
+	snprintf(head, sizeof head, "%s %016" PRIx64 "%*s", numbers,
+	    save_sum_all(numbers), SAVE_HEAD, "\n");
+	head[SAVE_HEAD - 1] = '\n';
+	if (ftruncate(save_fd, 0) < 0 ||
+	    file_write(save_fd, head, SAVE_HEAD) < 0 ||
+	    file_write_ring(save_fd, a) < 0 ||
+	    file_write_ring(save_fd, b) < 0 || fsync(save_fd) < 0 ||
+	    rename(save_new, conf.file) < 0)
+		return -1;
+	directory_sync(conf.file);
+	return 0;
+}
+
+/* At the end of a stop: saves what is held, if -f asks for it.  Returns the
+ * number of bytes that are lost. */
+static size_t
+save_end(void)
+{
+	const struct flow *flow;
+	size_t held = flows[SIDE_A].ring.used + flows[SIDE_B].ring.used;
+
+	if (conf.file == NULL)
+		return held;
+	if (held == 0) {
+		unlink(save_new);
+		return 0;
+	}
+	if (save_write() < 0) {
+		log_event(LOG_WARNING, "save_failed",
+		    "file=\"%s\" error=\"%s\"", conf.file, strerror(errno));
+		unlink(save_new);
+		return held;
+	}
+	for (flow = flows; flow < flows + SIDES; flow++)
+		log_event(LOG_NOTICE, "save", "dir=%s bytes=%zu", flow->name,
+		    flow->ring.used);
+	return 0;
+}
+
 /* ---- The loop -------------------------------------------------------- */
 
 /* A client's time for taking bytes is over.  Its program hangs if its system
@@ -1933,7 +2223,9 @@ side_finish(struct side *side)
 	struct client *client = side_receiver(side);
 
 	if (client == NULL || ring_unsent(&side->out->ring) > 0 ||
-	    from->count > 1 || (from->count == 1 && from->clients[0].unread > 0))
+	    from->count > 1)
+		return;
+	if (from->count == 1 && from->clients[0].unread > 0)
 		return;
 	if (!client->shut) {
 		client->shut = 1;
@@ -2220,8 +2512,8 @@ stop_end(void)
 			client_close(side, &side->clients[0]);
 		}
 		side_tell_rest(side);
-		lost += side->out->ring.used;
 	}
+	lost += save_end();
 	if (conf.trace)
 		trace_bytes("", 0, NULL, 0);
 	totals_log(LOG_INFO);
@@ -2299,8 +2591,8 @@ signals_open(void)
 
 static const char usage_text[] =
 "usage: tcpbridge [-46hlqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
-"           [-g secs] [-H secs] [-i secs] [-k secs] [-m [host:]port]\n"
-"           [-n name] [-r secs] [-t secs] [-w secs]\n"
+"           [-f file] [-g secs] [-H secs] [-i secs] [-k secs]\n"
+"           [-m [host:]port] [-n name] [-r secs] [-t secs] [-w secs]\n"
 "           [[hostA:]portA [hostB:]portB]\n"
 "Join two TCP clients that can both only dial out: one dials port A, the\n"
 "other port B (default :1024 :1025).  Bytes for an absent side are held.\n"
@@ -2308,6 +2600,7 @@ static const char usage_text[] =
 "  -A, -B net  let only this network in on that side (up to 16 times each)\n"
 "  -b size   bytes held per direction, suffix k or m (4m)\n"
 "  -e secs   after a side's EOF go on sending to it this long (0)\n"
+"  -f file   keep what a stop would lose there for the next start\n"
 "  -g secs   hold a sender back this long for a stuck receiver (3)\n"
 "  -H secs   hold data for an absent side no longer than this (no limit)\n"
 "  -h, -V    print this help; the version\n"
@@ -2461,6 +2754,7 @@ option_take(int option, const char *what, char *text)
 	case 'B': parse_net(what, text, &sides[SIDE_B]); break;
 	case 'b': conf.capacity = parse_size(what, text); break;
 	case 'e': conf.eof_hold = parse_seconds(what, text); break;
+	case 'f': conf.file = text; break;
 	case 'g': conf.grace = parse_seconds(what, text); break;
 	case 'H': conf.hold = parse_seconds(what, text); break;
 	case 'h': print_and_exit(usage_text); break;
@@ -2490,7 +2784,7 @@ options_read(int argc, char **argv)
 	char what[] = "-?";
 
 	while ((option = getopt(argc, argv,
-	    ":46A:B:b:e:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
+	    ":46A:B:b:e:f:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
 		if (option == 'g' || option == 'H')
 			excluded = option;
 		what[1] = (char)option;
@@ -2574,10 +2868,15 @@ main(int argc, char **argv)
 	start_time = time(NULL);
 	live = conf.period != NEVER && !conf.syslog && isatty(STDERR_FILENO);
 	sides_open();
+	if (conf.file != NULL) {
+		save_open();
+		save_load();
+	}
 	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);
 	signals_open();
+	save_remove();
 	for (i = 0; i < listener_count; i++)
 		log_event(LOG_INFO, "listen", "%s addr=%s",
 		    service_names[listeners[i].service], listeners[i].address);
