@@ -636,7 +636,7 @@ sim_accept(int fd, struct sockaddr *sa, socklen_t *len)
 	settle();
 	if (f->kind != VF_LISTEN)
 		violate("accept() on descriptor %d", fd);
-	if (W.stops > 0)
+	if (W.stops > 0 && W.turn > W.turn_stop)
 		violate("accept() on %s during a stop", side_text(l->side));
 	l->t_rest = NEVER;
 	if (fault(2))

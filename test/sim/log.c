@@ -193,7 +193,7 @@ log_silent(const char *line, int s)
 	log_number(line, "unacked", M[!s].given);
 	log_number(line, "held", M[!s].held.bytes);
 	promise_exact(!s, "a line");
-	c->silent = true;
+	c->silent = c->silent_told = true;
 	log_state(line);
 }
 
@@ -203,9 +203,11 @@ log_resumed(const char *line, int s)
 	struct tconn *c = log_client(line, s);
 
 	COUNT(k_resumed);
-	if (!c->silent && W.log_faults == 0)
+	if (!c->silent_told && W.log_faults == 0)
 		violate("it was not silent: %s", line);
-	c->silent = false;
+	if (c->silent)
+		violate("it is still silent: %s", line);
+	c->silent_told = false;
 	log_state(line);
 }
 

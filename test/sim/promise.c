@@ -28,7 +28,10 @@
 #define SOON_ROOM	(300 * MS)	/* what waits for room */
 #define SOON_DECIDED	(program_is_1 ? SEC : SOON)
 
-/* Wake-ups by the clock, for nothing: so many a second, and at first. */
+/*
+ * Wake-ups by the clock, for nothing: so many a second, or within -g or -w;
+ * and at first.
+ */
 #define WAKES_SECOND	21
 #define WAKES_FIRST	40
 #define WAKES_IDLE	3
@@ -152,6 +155,9 @@ reasons_now(const struct tconn *c)
 	r.lingered = c->eof_told && C.eof_keep > 0;
 	r.eof = c->eof_told && (C.eof_keep == 0 || W.stops > 0 ||
 	    passed(c->eof, C.eof_keep) != 0);
+	if (C.silent > 0 && c->fin_arr && c !=
+	    M[c->side].line[M[c->side].count - 1])
+		r.eof = true;		/* the system told, for a newcomer */
 	r.idle = C.idle > 0 && !c->eof_told && passed(c->heard, C.idle) != 0;
 	r.write = C.write > 0 && m->held.bytes > 0 &&
 	    passed(c->took, C.write) != 0;
@@ -322,6 +328,8 @@ promise_accepted(struct tconn *c)
 	if (c->side == METRICS)
 		return;
 	m = &M[c->side];
+	if (newest(c->side) != NULL)
+		may_leave(newest(c->side));
 	if (m->count == PLACES_MAX)
 		violate("%d clients of %s", m->count, side_text(c->side));
 	m->line[m->count++] = c;
@@ -532,6 +540,7 @@ settle_sent(int s, uint64_t n)
 		    "acknowledged %" PRIu64, c->counted + n, conn_text(c),
 		    known);
 	c->counted += n;
+	c->silent = false;
 	m->given -= n;
 	m->sent += n;
 	m->back -= least(m->back, n);
@@ -722,6 +731,7 @@ promise_read(struct tconn *c, size_t n)
 		COUNT(b_wrap);
 	if (program_is_1 && W.stops > 0)
 		return;
+	c->silent = false;
 	if (!c->gone)
 		c->heard = c->owes = c->alive = stamp_now();
 	P.conn = c;
@@ -823,7 +833,7 @@ promise_sent(struct tconn *c, const void *buf, size_t n, size_t len)
 void
 promise_acked(struct tconn *c)
 {
-	if (c->side == METRICS)
+	if (c->side == METRICS || C.no_outq)
 		return;
 	if (passed(c->took, C.grace - C.grace / 20) != 0)
 		c->stuck = stamp_now();
@@ -1051,7 +1061,8 @@ watch_leaving(struct tconn *c)
 {
 	bool goes = c->gone && W.stops == 0;
 
-	must(&c->w_close, goes && left_to_read(c) == 0, SOON,
+	must(&c->w_close, goes && left_to_read(c) == 0 && (c->eof_told ||
+	    c->in_read >= c->in_most || has_place(c->side)), SOON,
 	    "%s stays after it is read out", conn_text(c));
 	must(&c->w_leaving, goes && !c->leaving_told && !C.quiet &&
 	    W.log_faults == 0 && !program_is_1, SOON,
@@ -1092,11 +1103,13 @@ watch_silent(struct tconn *c)
 {
 	int64_t limit = 2 * C.keepalive + C.keepalive / 2 + SEC;
 
+	if (conn_flight(c) == 0)	/* its window is shut: it answers */
+		c->flies = stamp_now();
 	must(&c->w_silent, !program_is_1 && W.stops == 0 && C.keepalive > 0 &&
 	    !C.quiet && W.log_faults == 0 && c == newest(c->side) &&
 	    M[!c->side].taker == c && M[!c->side].given > 0 && !c->gone &&
 	    !c->silent && !c->why.write && conn_unread(c) == 0 &&
-	    passed(c->alive, limit) == 1, SOON,
+	    passed(c->alive, limit) == 1 && passed(c->flies, limit) == 1, SOON,
 	    "%s has acknowledged nothing, and no line tells", conn_text(c));
 }
 
@@ -1198,6 +1211,19 @@ waits(void)
 	    M[0].count > 1 || M[1].count > 1;
 }
 
+/* "20 times within -g or -w where bytes wait", or a second. */
+static int64_t
+asking_span(void)
+{
+	int64_t span = SEC;
+
+	if (C.write > 0)
+		span = sooner(span, C.write);
+	if (!C.lossless && C.grace > 0)
+		span = sooner(span, C.grace);
+	return span;
+}
+
 /*
  * "Idle is 0 wake-ups."  "No more than some 20 times a second in the long
  * run."  Turns that change nothing must not follow each other.
@@ -1215,6 +1241,7 @@ check_cost(const fd_set *r, const fd_set *w)
 		violate("%d turns without progress", W.idle_turns);
 	W.last_r = *r;
 	W.last_w = *w;
+	W.t_acted = sooner(W.t_acted, now);
 	if (W.acted || !W.timed_out || C.stats > 0) {
 		if (W.acted) {
 			W.empty = 0;
@@ -1226,12 +1253,12 @@ check_cost(const fd_set *r, const fd_set *w)
 		W.empty_all++;
 		if (waits())
 			most = WAKES_FIRST + (uint64_t)((now - W.t_acted) *
-			    WAKES_SECOND / SEC);
+			    WAKES_SECOND / asking_span());
 		if (W.empty > most)
 			violate("%" PRIu64 " wake-ups for nothing in %.3f s",
 			    W.empty, (double)(now - W.t_acted) / 1e9);
 		if (W.empty_all > 1000 + 4 * W.acted_all +
-		    (uint64_t)(W.now * WAKES_SECOND / SEC))
+		    (uint64_t)(W.now * WAKES_SECOND / asking_span()))
 			violate("%" PRIu64 " wake-ups for nothing, %" PRIu64
 			    " for something", W.empty_all, W.acted_all);
 	}

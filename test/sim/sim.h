@@ -340,7 +340,8 @@ struct tconn {
 	bool	 kept;			/* it was let in */
 	bool	 watched;		/* was in the last read set */
 	bool	 gone;			/* surely, as the program must know */
-	bool	 silent;		/* the log says so */
+	bool	 silent;		/* the log says so, and nothing came */
+	bool	 silent_told;		/* ... and has not said resumed */
 	bool	 leaving_told;		/* the log says that, too */
 	struct reasons why;		/* that were seen, to close it */
 	struct stamp heard;		/* sent last, or was not read */
@@ -349,6 +350,7 @@ struct tconn {
 	struct stamp owes;		/* acknowledged, sent, or owed nothing */
 	struct stamp stuck;		/* end of a time of -g without acks */
 	struct stamp alive;		/* a byte or an ack came from it */
+	struct stamp flies;		/* nothing was in flight to it */
 	uint64_t counted;		/* bytes counted as sent to it */
 	uint64_t back;			/* bytes that came back from it */
 	bool	 settled;		/* its unacknowledged bytes are back */
@@ -461,6 +463,7 @@ extern struct world {
 	int64_t	 t_let_in;		/* when these were last let in */
 	int	 stops;			/* SIGTERMs delivered */
 	int64_t	 t_stop, away_at_stop;
+	uint64_t turn_stop;
 	int64_t	 log_stalled;		/* until then */
 	int64_t	 t_log_stall;
 	bool	 asked_log, asked_out;	/* select() said yes just now */

@@ -81,6 +81,7 @@ deliver(int sig)
 		COUNT(s_usr1);
 	if (sig == SIGTERM && W.stops++ == 0) {
 		W.t_stop = W.now;
+		W.turn_stop = W.turn;
 		W.away_at_stop = W.away.hi;
 		promise_stop();
 	} else if (sig == SIGTERM)
