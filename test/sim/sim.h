@@ -353,6 +353,7 @@ struct tconn {
 	struct stamp flies;		/* nothing was in flight to it */
 	uint64_t counted;		/* bytes counted as sent to it */
 	uint64_t back;			/* bytes that came back from it */
+	bool	 passed_on;		/* they go to another client */
 	bool	 settled;		/* its unacknowledged bytes are back */
 	bool	 must_known;		/* in_must is set */
 	uint64_t in_must;		/* so much of it is read, at least */
