@@ -85,7 +85,7 @@ enum {
 	/* Measured: no other value from 64 KiB to 1 MiB is faster. */
 	HIGH_WATER = 262144,	/* unsent while the receiver lives, bytes */
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
-	ASK_SIZE = 8192,	/* sent between two questions, bytes */
+	ASK_SIZE = 4096,	/* sent between two questions, bytes */
 	CLIENTS = 8,		/* of a side, those that are leaving, too */
 	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
