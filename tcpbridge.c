@@ -85,7 +85,7 @@ enum {
 	/* Measured: no other value from 64 KiB to 1 MiB is faster. */
 	HIGH_WATER = 262144,	/* unsent while the receiver lives, bytes */
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
-	ASK_SIZE = 8192,	/* sent between two questions, bytes */
+	ASK_SIZE = 4096,	/* sent between two questions, bytes */
 	CLIENTS = 8,		/* of a side, those that are leaving, too */
 	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
@@ -444,18 +444,42 @@ ring_offset(const struct ring *ring, size_t index)
 /* How much of a run of bytes lies in one piece, before the circle ends. */
 /*@ requires sound(ring) && from < ring->capacity && size <= ring->capacity;
   @ assigns \nothing;
-  @ ensures \result <= size && from + \result <= ring->capacity;
-  @ ensures \result == 0 <==> size == 0; */
+  @ ensures \result == (size < ring->capacity - from ? size :
+  @     ring->capacity - from); */
 static size_t
 ring_piece(const struct ring *ring, size_t from, size_t size)
 {
 	return size < ring->capacity - from ? size : ring->capacity - from;
 }
 
+/* Copies bytes to the begin of the circle.  A loop, for the provers. */
+/*@ requires \valid(ring) && size <= from && size <= READ_SMALL;
+  @ requires from + size <= BUFFER_MAX + 2 * READ_SMALL;
+  @ assigns ring->bytes[0 .. size - 1];
+  @ ensures \forall integer i; 0 <= i < size ==>
+  @     ring->bytes[i] == \old(ring->bytes[from + i]); */
+static void
+ring_copy(struct ring *ring, size_t from, size_t size)
+{
+	size_t i;
+
+	/*@ loop invariant 0 <= i <= size;
+	  @ loop invariant \forall integer j; 0 <= j < i ==>
+	  @     ring->bytes[j] == \at(ring->bytes[from + j], Pre);
+	  @ loop invariant \forall integer j; size <= j <
+	  @     BUFFER_MAX + 2 * READ_SMALL ==>
+	  @     ring->bytes[j] == \at(ring->bytes[j], Pre);
+	  @ loop assigns i, ring->bytes[0 .. size - 1];
+	  @ loop variant size - i; */
+	for (i = 0; i < size; i++)
+		ring->bytes[i] = ring->bytes[from + i];
+}
+
 /* Holds bytes that were written behind the last one.  What lies behind the end
  * of the circle is copied to its begin. */
 /*@ requires sound(ring) && size <= ring->capacity - ring->used;
-  @ requires (ring->start + ring->used) % ring->capacity + size <=
+  @ requires READ_SMALL <= ring->capacity &&
+  @     (ring->start + ring->used) % ring->capacity + size <=
   @     ring->capacity + READ_SMALL;
   @ assigns ring->used, ring->bytes[0 .. READ_SMALL - 1];
   @ ensures sound(ring) && ring->used == \old(ring->used) + size; */
@@ -465,9 +489,7 @@ ring_put(struct ring *ring, size_t size)
 	size_t end = ring_offset(ring, ring->used);
 	size_t piece = ring_piece(ring, end, size);
 
-	if (piece < size)
-		memcpy(ring->bytes, ring->bytes + ring->capacity,
-		    size - piece);
+	ring_copy(ring, ring->capacity, size - piece);
 	ring->used += size;
 }
 
@@ -488,11 +510,10 @@ ring_take(struct ring *ring, size_t size)
 	ring->away -= ring->away < size ? ring->away : size;
 	if (ring->used == 0)
 		ring->start = 0;
-	if (ring->used > READ_SMALL || ring->start < ring->used ||
-	    ring->used > ring->capacity - ring->start ||
-	    ring->start <= READ_SMALL)
+	if (ring->used > READ_SMALL || ring->start <= READ_SMALL ||
+	    ring->used > ring->capacity - ring->start)
 		return;
-	memcpy(ring->bytes, ring->bytes + ring->start, ring->used);
+	ring_copy(ring, ring->start, ring->used);
 	ring->start = 0;
 }
 
