@@ -112,8 +112,8 @@ conn_new(int side, struct chance *d)
 	c->quantum = (uint64_t)roll_log(d, 1 + (int64_t)C.buffers / 64,
 	    (int64_t)C.buffers);
 	c->w_decide.since = c->w_send.since = c->w_read.since =
-	    c->w_close.since = c->w_leaving.since = c->w_silent.since =
-	    c->w_write.since = NEVER;
+	    c->w_held.since = c->w_close.since = c->w_leaving.since =
+	    c->w_silent.since = NEVER;
 	c->in_most = UINT64_MAX;
 	c->told_unacked = -1;
 	c->state = TC_SYN;

@@ -188,6 +188,18 @@ reasons_add(struct reasons *sum, const struct reasons *r)
 	sum->shutdown |= r->shutdown;
 }
 
+/* What is a reason now may not be one after bytes are dropped. */
+static void
+reasons_seen(struct tconn *c)
+{
+	struct reasons r;
+
+	if (c == NULL)
+		return;
+	r = reasons_now(c);
+	reasons_add(&c->why, &r);
+}
+
 static bool
 reasons_any(const struct reasons *r)
 {
@@ -286,6 +298,22 @@ stays(struct tconn *c)
 		return;
 	memset(&c->why, 0, sizeof c->why);
 	c->must_known = false;
+}
+
+/*
+ * "Any acknowledgement or any byte from it": it is not silent any more, and
+ * counts as present from now on.
+ */
+static void
+resumes(struct tconn *c)
+{
+	if (!c->silent)
+		return;
+	c->silent = false;
+	c->took = stamp_now();
+	M[c->side].t_present = W.now;
+	M[c->side].t_absent = NEVER;
+	stays(c);
 }
 
 /* ---- Who comes -------------------------------------------------------- */
@@ -507,7 +535,7 @@ store(int s)
 	if (is_expired(!s) == 1)
 		violate("%zu bytes of %s stored after -H", P.len,
 		    side_text(s));
-	if (m->held.bytes == 0 && r != NULL)
+	if (space_true(s) == C.capacity && r != NULL)
 		r->took = stamp_now();
 	runq_push(&m->held, P.conn->serial, P.conn->in_read - P.len, P.len);
 	if (m->held.bytes == C.capacity) {
@@ -540,7 +568,7 @@ settle_sent(int s, uint64_t n)
 		    "acknowledged %" PRIu64, c->counted + n, conn_text(c),
 		    known);
 	c->counted += n;
-	c->silent = false;
+	resumes(c);
 	m->given -= n;
 	m->sent += n;
 	m->back -= least(m->back, n);
@@ -568,6 +596,7 @@ settle_back(int s, uint64_t n)
 		violate("%" PRIu64 " bytes came back from %s, which has %"
 		    PRIu64 " not acknowledged", n, conn_text(c),
 		    conn_unacked(c));
+	reasons_seen(c);
 	COUNT(k_back);
 	NOTE("%" PRIu64 " bytes are back from %s", n, conn_text(c));
 	c->back = n;
@@ -590,6 +619,7 @@ settle_expired(int s, uint64_t n)
 		violate("%" PRIu64 " bytes expired of %" PRIu64 " held and "
 		    "not on their way", n, m->held.bytes - m->given);
 	COUNT(b_expire);
+	reasons_seen(newest(!s));
 	note_drop(s, false, true);
 	runq_cut(&m->held, m->given);
 	m->back = 0;
@@ -701,12 +731,14 @@ promise_recv(const struct tconn *c, size_t len)
 	r = newest(!c->side);
 	present = is_present(r);
 	stuck = present == 1 ? is_stuck(r) : 1;
-	if (stuck == 1 && present == 1)	/* the program surely knows it */
-		stuck = passed(r->took, C.grace + C.grace / 10 + 60 * MS);
 	if (present == 1 && stuck == 0 && unread > 0 && unsent_for(!c->side) >=
 	    least(HIGH_WATER, C.capacity))
 		violate("%s is read while %" PRIu64 " bytes wait for %s",
 		    conn_text(c), unsent_for(!c->side), conn_text(r));
+	/* It may have heard late of what was taken last. */
+	if (present == 1 && passed(r->took, 2 * C.grace + C.write / 20 +
+	    C.keepalive / 2 + SOON) != 1)
+		return;
 	if (present != UNCLEAR && stuck == 1 && !C.lossless &&
 	    !c->must_known && len < unread && space(c->side) < unread)
 		violate("%zu bytes read of a message of %" PRIu64
@@ -730,11 +762,12 @@ promise_read(struct tconn *c, size_t n)
 	if (c->in_read > c->in_most && W.stops == 0)
 		violate("%s is read for more than had arrived from it when it "
 		    "was given up", conn_text(c));
+	c->w_read.since = c->w_held.since = NEVER;
 	if (program_wraps(c->side, n))
 		COUNT(b_wrap);
 	if (program_is_1 && W.stops > 0)
 		return;
-	c->silent = false;
+	resumes(c);
 	if (!c->gone)
 		c->heard = c->owes = c->alive = stamp_now();
 	P.conn = c;
@@ -849,11 +882,10 @@ promise_acked(struct tconn *c)
 struct grave
 client_facts(struct tconn *c)
 {
-	struct reasons now = reasons_now(c);
 	struct grave g;
 
 	memset(&g, 0, sizeof g);
-	reasons_add(&c->why, &now);
+	reasons_seen(c);
 	g.session = c->session;
 	g.side = c->side;
 	g.why = c->why;
@@ -957,11 +989,14 @@ promise_closed(struct tconn *c)
 void
 promise_stop(void)
 {
+	struct tconn *c;
 	int i, s;
 
 	for (s = 0; s < 2; s++)
-		for (i = 0; i < M[s].count; i++)
-			M[s].line[i]->in_stop = M[s].line[i]->in_arr;
+		for (i = 0; i < M[s].count; i++) {
+			c = M[s].line[i];
+			c->in_stop = c->must_known ? c->in_must : c->in_arr;
+		}
 }
 
 /* A stop: "each that has all gets EOF". */
@@ -1034,25 +1069,29 @@ has_place(int s)
 
 	if (room && unsent_for(!s) < least(HIGH_WATER, C.capacity))
 		return true;
-	if (present == 0)
-		return room || !C.lossless;
-	return present == 1 && !C.lossless && is_stuck(r) == 1;
+	return present == 0 && (room || !C.lossless);
 }
 
 /*
- * "A sender is read when there is room and its receiver takes."  "A client
- * never stops a sender for longer than -g, without -l."
+ * "A sender is read when there is room and its receiver takes."  "Hold a
+ * sender back until its receiver has taken no byte for -g": the program may
+ * have heard late of what it took last, so the sender waits for twice that.
  */
 static void
 watch_reading(int s)
 {
-	struct tconn *c = oldest(s);
+	struct tconn *c = oldest(s), *r = newest(!s);
+	bool comes;
 
 	if (c == NULL)
 		return;
-	must(&c->w_read, W.stops == 0 && conn_wakes(c) && !c->eof_told &&
-	    !(c->gone && left_to_read(c) == 0) && has_place(s), SOON_ROOM,
-	    "%s is not read: %" PRIu64 " bytes have come, there is room for %"
+	comes = W.stops == 0 && conn_wakes(c) && !c->eof_told &&
+	    !(c->gone && left_to_read(c) == 0);
+	must(&c->w_held, comes && !C.lossless && is_present(r) == 1 &&
+	    is_stuck(r) == 1, C.grace + C.grace / 10 + SOON_ROOM,
+	    "%s is not read, and %s is stuck", conn_text(c),
+	    r == NULL ? "-" : conn_text(r));
+	must(&c->w_read, comes && has_place(s), SOON_ROOM, "%s is not read: %" PRIu64 " bytes have come, there is room for %"
 	    PRIu64, conn_text(c), conn_unread(c), space_true(s));
 }
 
@@ -1368,7 +1407,7 @@ promise_wake(struct stamp before)
 				c->heard.lo += now.lo - before.lo;
 				c->heard.hi = now.hi;
 			}
-			if (M[!s].held.bytes == 0)
+			if (space_true(!s) == C.capacity)
 				c->took = now;
 			if (conn_unacked(c) == 0)
 				c->owes = now;

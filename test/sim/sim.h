@@ -361,8 +361,8 @@ struct tconn {
 	uint64_t in_stop;		/* had arrived when a stop began */
 	int64_t	 told_unacked;		/* last answer to TIOCOUTQ */
 	uint64_t turn_again;		/* a read was told to try again */
-	struct watch w_decide, w_send, w_read, w_close, w_leaving, w_silent,
-	    w_write;
+	struct watch w_decide, w_send, w_read, w_held, w_close, w_leaving,
+	    w_silent;
 	const char *request;		/* of a metrics client */
 };
 
