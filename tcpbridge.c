@@ -746,6 +746,11 @@ socket_tune(int fd)
 #else
 #define ACKS "none"		/* what the system took counts */
 #endif
+#ifdef __linux__
+#define FIN_COUNTS 1		/* as a byte, in TIOCOUTQ alone */
+#else
+#define FIN_COUNTS 0
+#endif
 
 /* How many of the bytes that are away are not acknowledged; 0 if the system
  * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
@@ -1274,13 +1279,13 @@ static void
 client_ask(struct side *side, struct client *client)
 {
 	struct ring *ring = &side->out->ring;
-	size_t unacked = socket_unacked(client->fd, ring->away);
-	size_t acked = ring->away - unacked;
+	size_t fin = FIN_COUNTS && client->shut ? 1 : 0;
+	size_t unacked = socket_unacked(client->fd, ring->away + fin);
+	size_t acked = ring->away + fin - unacked;
 
-#ifdef __linux__
-	if (client->shut && unacked > 0)
-		acked++;	/* its FIN counts as a byte, there alone */
-#endif
+	/* The FIN is acknowledged last. */
+	if (acked > ring->away)
+		acked = ring->away;
 	client->asked = now;
 	client->unasked = 0;
 	if (acked == 0)
