@@ -434,8 +434,13 @@ sim_fcntl(int fd, int cmd, ...)
 	va_start(ap, cmd);
 	arg = cmd == F_SETFL || cmd == F_SETFD ? va_arg(ap, int) : 0;
 	va_end(ap);
-	if (f->kind == VF_STD && fd <= 2 && cmd == F_SETFL)
-		violate("the flags of descriptor %d are changed", fd);
+	if (f->kind == VF_STD && fd <= 2 && cmd == F_SETFL) {
+		if (!C.tty)
+			violate("the flags of descriptor %d are changed", fd);
+		W.std_flags[fd] = arg & O_NONBLOCK;
+	}
+	if (f->kind == VF_STD && fd <= 2 && cmd == F_GETFL)
+		return O_RDWR | W.std_flags[fd];
 	if (f->kind != VF_CONN)
 		return cmd == F_GETFL ? O_RDWR : 0;
 	if (!f->conn->kept && fault(4)) {

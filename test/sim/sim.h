@@ -469,6 +469,7 @@ extern struct world {
 	int64_t	 t_log_stall;
 	bool	 asked_log, asked_out;	/* select() said yes just now */
 	int	 lack;			/* how accept() failed last */
+	int	 std_flags[3];		/* of 0, 1 and 2, that others share */
 	char	 log_line[8192];	/* what was written since the last end */
 	size_t	 log_used;		/* bytes of it */
 	bool	 log_cut;		/* its end is not written any more */

@@ -323,6 +323,8 @@ sim_pselect(int nfds, fd_set *r, fd_set *w, fd_set *e,
 
 	if (e != NULL)
 		violate("exceptional conditions are waited for");
+	if (W.std_flags[1] != 0 || W.std_flags[2] != 0)
+		violate("a terminal that others share does not block");
 	settle();
 	if (W.failed)
 		violate("it goes on after a failure, %d", C.failure);
