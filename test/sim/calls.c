@@ -944,6 +944,8 @@ sim_select(int nfds, fd_set *r, fd_set *w, fd_set *e, struct timeval *tv)
 	}
 	W.asked_log = log_open();
 	if (!W.asked_log) {
+		NOTE("the log is stalled");
+		W.acted = true;
 		W.log_skipped++;
 		W.log_faults++;
 		W.log_cut = W.log_used > 0;
@@ -958,6 +960,9 @@ log_grows(const char *bytes, size_t n)
 {
 	char *line = W.log_line, *end;
 
+	/* The live line has no end; what comes after it begins so. */
+	if (C.tty && n >= 4 && memcmp(bytes, "\r\033[K", 4) == 0)
+		W.log_used = 0;
 	if (W.log_used + n >= sizeof W.log_line)
 		violate("a log line of %zu bytes", W.log_used + n);
 	memcpy(line + W.log_used, bytes, n);
@@ -976,9 +981,6 @@ log_grows(const char *bytes, size_t n)
 		W.log_used -= (size_t)(end + 1 - line);
 		memmove(line, end + 1, W.log_used + 1);
 	}
-	/* The live line has no end. */
-	if (C.tty && strncmp(line, "\r\033[K", 4) == 0)
-		W.log_used = 0;
 }
 
 ssize_t
@@ -1007,6 +1009,7 @@ sim_write(int fd, const void *buf, size_t len)
 	W.log_faults++;
 	if (len > 1 && one_in(&world_dice, 3)) {
 		COUNT(f_log_cut);
+		NOTE("the log takes a part");
 		len = 1 + (size_t)roll(&world_dice, len - 1);
 		log_grows(buf, len);
 		if (program_is_1) {
@@ -1015,6 +1018,7 @@ sim_write(int fd, const void *buf, size_t len)
 		}
 		return (ssize_t)len;
 	}
+	NOTE("the log takes nothing");
 	W.log_skipped++;
 	W.log_cut = W.log_used > 0;
 	return fail(one_in(&world_dice, 2) ? EPIPE : ENOSPC);

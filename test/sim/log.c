@@ -208,7 +208,8 @@ log_resumed(const char *line, int s)
 	if (c->silent)
 		violate("it is still silent: %s", line);
 	c->silent_told = false;
-	log_state(line);
+	if (!c->eof_told && c->told == 0)
+		log_state(line);
 }
 
 static void

@@ -161,7 +161,7 @@ reasons_now(const struct tconn *c)
 	r.idle = C.idle > 0 && !c->eof_told && passed(c->heard, C.idle) != 0;
 	r.write = C.write > 0 && m->held.bytes > 0 &&
 	    passed(c->took, C.write) != 0;
-	r.unheard = C.keepalive > 0 && conn_unacked(c) > 0 &&
+	r.unheard = C.keepalive > 0 && !c->eof_told && conn_unacked(c) > 0 &&
 	    passed(c->owes, 2 * C.keepalive) != 0;
 	r.replaced = c != newest(c->side);
 	/* The newcomer may not be counted yet. */
@@ -638,7 +638,7 @@ settle_read(int s, uint64_t received, uint64_t dropped, uint64_t held)
 		    PRIu64, len, side_text(s), received - m->received);
 	m->received = received;
 	if (mine && dropped >= len && (len > space(s) ||
-	    (dropped == len && held == m->held.bytes))) {
+	    is_expired(!s) == 1 || (dropped == len && held == m->held.bytes))) {
 		check_drop(s);
 		m->dropped += len;
 		dropped -= len;
@@ -731,7 +731,8 @@ promise_recv(const struct tconn *c, size_t len)
 	r = newest(!c->side);
 	present = is_present(r);
 	stuck = present == 1 ? is_stuck(r) : 1;
-	if (present == 1 && stuck == 0 && unread > 0 && unsent_for(!c->side) >=
+	if (present == 1 && stuck == 0 && unread > 0 && (program_is_1 ||
+	    r->counted == r->out_acked) && unsent_for(!c->side) >=
 	    least(HIGH_WATER, C.capacity))
 		violate("%s is read while %" PRIu64 " bytes wait for %s",
 		    conn_text(c), unsent_for(!c->side), conn_text(r));
@@ -1127,7 +1128,7 @@ hangs(const struct tconn *c)
 static void
 watch_write(struct tconn *c)
 {
-	int64_t limit = C.write + C.write / 10 + C.keepalive / 2 + SOON;
+	int64_t limit = C.write + C.write / 3 + C.keepalive / 2 + SOON;
 	bool over = C.write > 0 && !C.no_outq && c == newest(c->side) &&
 	    M[!c->side].held.bytes > 0 && hangs(c) && !c->silent &&
 	    (C.keepalive == 0 || 2 * C.keepalive > limit) &&
@@ -1151,7 +1152,7 @@ watch_silent(struct tconn *c)
 	must(&c->w_silent, !program_is_1 && W.stops == 0 && C.keepalive > 0 &&
 	    !C.quiet && W.log_faults == 0 && c == newest(c->side) &&
 	    M[!c->side].taker == c && M[!c->side].given > 0 && !c->gone &&
-	    !c->silent && !c->why.write && conn_unread(c) == 0 &&
+	    !c->silent && !c->eof_told && !c->why.write && conn_unread(c) == 0 &&
 	    passed(c->alive, limit) == 1 && passed(c->flies, limit) == 1, SOON,
 	    "%s has acknowledged nothing, and no line tells", conn_text(c));
 }

@@ -255,6 +255,7 @@ wait_for(fd_set *r, fd_set *w, int64_t wait, const sigset_t *mask)
 			FD_ZERO(r);
 			FD_ZERO(w);
 			W.timed_out = wait > 0;
+			NOTE("the clock wakes it");
 			return 0;
 		}
 		W.now = wait_until(deadline, pause);
