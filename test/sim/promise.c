@@ -45,6 +45,7 @@ static struct pending {			/* a recv() not yet accounted for */
 } P;
 
 static uint64_t	 sessions;
+static struct watch w_signal = { NEVER };
 
 /* ---- Bounds ----------------------------------------------------------- */
 
@@ -1206,7 +1207,7 @@ watch_log(int s)
 		violate("a run of drops of %s has no end", side_text(s));
 }
 
-/* All that has to happen in time; whenever time has passed. */
+/* All that has to happen in time; looked at whenever time has passed. */
 void
 promise_watch(void)
 {
@@ -1215,6 +1216,8 @@ promise_watch(void)
 
 	if (W.turn_paused || W.frozen != 0)
 		return;
+	must(&w_signal, W.pending[SIGTERM], program_is_1 ? 2 * SEC : SOON,
+	    "a stop signal is not let in");
 	for (i = 0; i < W.ndoors; i++)
 		watch_door(&W.doors[i]);
 	for (s = 0; s < 2; s++) {
