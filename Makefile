@@ -14,9 +14,11 @@ DESTDIR =
 SECS = 60
 ROUNDS = 5
 
-SCRIPTS = test/run test/deps test/soak test/mutants test/prove test/torture \
-	test/machines test/coverage test/memcheck test/reconnects \
-	test/examples test/incidents test/bench test/newcomer
+SCRIPTS = test/run test/deps test/tools/coverage test/tools/examples \
+	test/tools/incidents test/tools/machines test/tools/memcheck \
+	test/tools/mutants test/tools/newcomer test/tools/prove \
+	test/tools/reconnects test/tools/soak test/tools/torture \
+	test/tools/router.sh test/bench/bench
 
 # What the project asks of its own code, whatever CFLAGS are.
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wconversion \
@@ -76,7 +78,7 @@ test: tcpbridge
 
 # Run random drops, reconnects and bursts for SECS seconds.
 soak: tcpbridge
-	@sh test/soak $(SECS)
+	@sh test/tools/soak $(SECS)
 
 # Check all sources with static tools.
 lint:
@@ -87,11 +89,12 @@ lint:
 	shellcheck -x $(SCRIPTS) test/*.sh .ci/run
 	mandoc -T lint -W warning tcpbridge.1
 	cppcheck --quiet --std=c99 --enable=warning,portability,performance \
-	    --inline-suppr --error-exitcode=1 tcpbridge.c test/peer.c test/load.c
+	    --inline-suppr --error-exitcode=1 tcpbridge.c test/tools/*.c
 	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
-	    tcpbridge.c test/peer.c test/load.c -- -std=c99
+	    tcpbridge.c test/tools/*.c -- -std=c99
 	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null tcpbridge.c
-	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null test/peer.c
+	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null \
+	    test/tools/peer.c
 
 # Run the program in a simulated world, random seeds for 20 seconds.
 sim: test/sim
@@ -102,43 +105,43 @@ test/sim: test/sim.c tcpbridge.c
 
 # Plant bugs one at a time; a test or the simulation has to catch each.
 mutants:
-	@sh test/mutants
+	@sh test/tools/mutants
 
 # Prove the ring functions with Frama-C.
 prove:
-	@sh test/prove
+	@sh test/tools/prove
 
 # Make every system call fail, once and for ever.
 torture: tcpbridge
-	@sh test/torture
+	@sh test/tools/torture
 
 # Build and test for every compiler, processor and shell there is.
 machines:
-	@sh test/machines
+	@sh test/tools/machines
 
 # Count the lines that suites and simulation run.
 coverage:
-	@sh test/coverage
+	@sh test/tools/coverage
 
 # Run suites under valgrind.
 memcheck:
-	@sh test/memcheck
+	@sh test/tools/memcheck
 
 # Run every example of README and manual.
 examples: tcpbridge
-	@sh test/examples
+	@sh test/tools/examples
 
 # Make incidents happen, and ask the log alone what they were.
 incidents: tcpbridge
-	@sh test/incidents
+	@sh test/tools/incidents
 
 # Build, run and test it in a fresh Debian, as root and as a user.
 newcomer:
-	@sh test/newcomer
+	@sh test/tools/newcomer
 
 # Measure against what else could do the job: make bench ROUNDS=n PLOT=file.
 bench: tcpbridge
-	@ROUNDS=$(ROUNDS) sh test/bench
+	@ROUNDS=$(ROUNDS) sh test/bench/bench
 
 .PHONY: all static install uninstall clean deps test soak lint sim mutants \
 	prove torture machines coverage memcheck examples incidents newcomer \

@@ -28,11 +28,12 @@
 #	TCPBRIDGE	the command under test, split at spaces
 #	SHUNIT2		where shunit2 is
 #	PATIENCE	factor for deadlines and budgets on a slow machine
-#	PEER		a built test/peer.c; made by need_peer otherwise
+#	PEER		a built test/tools/peer.c; made by need_peer otherwise
 #	CC		the compiler for that
 
 here=$(cd "${0%/*}" && pwd) || exit 1
-TCPBRIDGE=${TCPBRIDGE:-$here/../tcpbridge}
+tests=${here%/tools}	# this file is for the tools, too
+TCPBRIDGE=${TCPBRIDGE:-$tests/../tcpbridge}
 PATIENCE=${PATIENCE:-1}
 PEER=${PEER:-}
 SHUNIT_COLOR=${SHUNIT_COLOR:-none}
@@ -846,12 +847,12 @@ need_nc()
 	nc -h 2>&1 | grep -q -e '-[a-zA-Z]*N' || skip 'this nc has no -N'
 }
 
-# need_peer: sets $PEER to a built test/peer.c.
+# need_peer: sets $PEER to a built test/tools/peer.c.
 need_peer()
 {
 	[ -z "$PEER" ] || return 0
-	${CC:-cc} -o "$work/peer" "$here/peer.c" 2>"$work/peer.err" ||
-	    { skip 'no C compiler for test/peer.c' || return 1; }
+	${CC:-cc} -o "$work/peer" "$tests/tools/peer.c" 2>"$work/peer.err" ||
+	    { skip 'no C compiler for test/tools/peer.c' || return 1; }
 	PEER=$work/peer
 }
 
