@@ -1586,7 +1586,7 @@ side_look(struct side *side)
 	ending = socket_ending(client->fd);
 	if (ending == IS_BROKEN)
 		client_fail(side, client, socket_error(client->fd));
-	else if (ending == HAS_EOF && conf.eof_hold == 0)
+	else if (ending == HAS_EOF)
 		client_leave(side, client, END, "");
 }
 
@@ -1597,8 +1597,7 @@ side_is_busy(struct side *side)
 	const struct client *client = side_receiver(side);
 
 	return client != NULL && client->state == OPEN &&
-	    now - client->heard < conf.silence &&
-	    socket_ending(client->fd) == GOES_ON;
+	    now - client->heard < conf.silence;
 }
 
 /* Whether a newcomer is let in (STAYS), or why it is refused. */
