@@ -571,6 +571,7 @@ count_unacked(struct tconn *c)
 	/* Linux counts an unacknowledged FIN as a byte. */
 	if (c->shut && (n > 0 || W.now < c->t_fin_acked))
 		n++;
+	NOTE("%s: %d bytes unacknowledged", conn_text(c), n);
 	if (n != c->told_unacked)
 		W.progress = W.acted = true;
 	c->told_unacked = n;

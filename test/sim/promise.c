@@ -460,6 +460,8 @@ check_refusal(struct tconn *c)
 	snprintf(m->refused_peer, sizeof m->refused_peer, c->family ==
 	    AF_UNSPEC ? "unknown:0" : c->family == AF_INET6 ?
 	    "[fd00::%x]:%d" : "10.0.0.%d:%d", c->host, c->port);
+	if (old != NULL)
+		stays(old);
 	/* Who is refused tries again later. */
 	W.actors[c->side].t_act += 8 * W.actors[c->side].period;
 	if (c->in_read > 0 || c->out_sent > 0)
@@ -1135,6 +1137,7 @@ watch_write(struct tconn *c)
 	int64_t limit = C.write + C.write / 3 + C.keepalive / 2 + SOON;
 	bool over = C.write > 0 && !C.no_outq && c == newest(c->side) &&
 	    M[!c->side].held.bytes > 0 && hangs(c) && !c->silent &&
+	    W.log_faults == 0 &&
 	    (C.keepalive == 0 || 2 * C.keepalive > limit) &&
 	    passed(c->took, limit) == 1;
 
