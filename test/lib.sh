@@ -152,6 +152,29 @@ is_in_time()
 	' "$log"
 }
 
+# log_span FROM TO: prints the seconds from the first line that matches FROM to
+# the last one that matches TO, by the clock of the log.
+log_span()
+{
+	awk -v from="$1" -v to="$2" '
+	function clock(part) {
+		split(substr($1, 17), part, /[:Z]/)
+		return part[1] * 3600 + part[2] * 60 + part[3]
+	}
+	$0 ~ from && began == "" { began = clock() }
+	$0 ~ to { ended = clock() }
+	END { print ended - began + (ended < began ? 86400 : 0) }' "$log"
+}
+
+# assert_span SECS FROM TO: asserts that it is that long, and less than two
+# seconds more.  A line is stamped a moment after what it tells.
+assert_span()
+{
+	span=$(log_span "$2" "$3")
+	is_in_time "$1" "$(awk "BEGIN { print $span + 0.05 * $PATIENCE }")"
+	assertTrue "$3 came $span s after $2" $?
+}
+
 # refute_log PATTERN: asserts that no line matches so far.
 refute_log()
 {
@@ -211,6 +234,17 @@ end_process()
 	tell KILL "$1"
 	wait "$1" 2>/dev/null
 	return 0
+}
+
+# clock_read: sets $clock to the hundredths of a second since the machine began,
+# or by the day's clock where that is not known.
+clock_read()
+{
+	if read -r clock _ 2>/dev/null </proc/uptime; then
+		clock=${clock%.*}${clock#*.}
+	else
+		clock=$(date +%s)00
+	fi
 }
 
 # ---- sides ----
@@ -457,14 +491,6 @@ cpu_ticks()
 	born=$9
 }
 
-# bridge_age: sets $age to its hundredths of a second.
-bridge_age()
-{
-	read -r uptime </proc/uptime
-	uptime=${uptime%% *}
-	age=$((${uptime%.*} * 100 + 1${uptime#*.} - 100 - born))
-}
-
 # A bridge that spins uses all the time there is, or half of it on a busy
 # machine; one that works in these tests uses hardly any.  Where it is slow,
 # as under valgrind, what costs it time is in the log.
@@ -472,8 +498,8 @@ bridge_check_cpu()
 {
 	[ -r /proc/uptime ] && [ -z "$bridge_busy" ] &&
 	    cpu_ticks "$bridge_pid" || return 0
-	bridge_age
-	cpu_budget=$((age / 5 + 70 * PATIENCE))
+	clock_read
+	cpu_budget=$(((clock - born) / 5 + 50 * PATIENCE))
 	[ "$PATIENCE" -eq 1 ] || cpu_budget=$((cpu_budget +
 	    (PATIENCE - 1) * $(log_count '') / 4))
 	[ "$ticks" -le "$cpu_budget" ] ||
@@ -640,14 +666,15 @@ sipper_open()
 }
 
 # client_run PORT [OPTIONS]: becomes a client between standard input and
-# output.  $client_with says which: socat, nc, or busybox for its nc;
-# $client_host whom to dial; $client_wait how many seconds socat waits for the
+# output.  $client_with says which: socat, deaf (a socat that sends and reads
+# nothing), nc, or busybox for its nc; $client_host whom to dial; $client_wait how many seconds socat waits for the
 # other way to end once one has.
 client_run()
 {
 	case $client_with in
 	nc)	exec nc -N "$client_host" "$1" ;;
 	busybox) exec busybox nc "$client_host" "$1" ;;
+	deaf)	exec socat -u - "TCP:$client_host:$1,nodelay${2:+,$2}" ;;
 	*)	exec socat -t "$client_wait" - "TCP:$client_host:$1,nodelay${2:+,$2}" ;;
 	esac
 }
@@ -696,6 +723,23 @@ client_waits()
 	fi
 	wait_until 5 client_pending "$@"
 	assertTrue "$2 bytes are not on their way" $?
+}
+
+# clients_wait SIDE N: waits until N connections of that side are there, whether
+# the bridge has taken them or not.
+clients_wait()
+{
+	if ! command -v ss >/dev/null; then
+		sleep 1
+		return
+	fi
+	wait_until 5 clients_dialled "$@"
+	assertTrue "$2 connections do not come" $?
+}
+
+clients_dialled()
+{
+	[ "$(ss -tnH src "$host:$(port "$1")" | grep -c .)" -eq "$2" ]
 }
 
 client_pending()
@@ -865,6 +909,14 @@ assert_same_bytes()
 	[ $same -eq 0 ] || set -- "$1: $(size "$3") bytes, not $(size "$2"), $(
 	    cmp "$2" "$3" 2>&1)"
 	assertTrue "$1" $same
+}
+
+# rests FILE: tells whether it has not grown for a while.
+rests()
+{
+	rested=$(size "$1")
+	sleep 0.2 2>/dev/null || sleep 1
+	is_size "$rested" "$1"
 }
 
 # ---- what a test needs ----

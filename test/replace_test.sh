@@ -114,7 +114,7 @@ test_an_endless_sender_does_not_keep_its_place()
 	done
 }
 
-test_lossless_newcomers_wait_until_the_old_ones_bytes_fit()
+test_lossless_a_newcomer_is_read_after_all_that_the_old_one_sent()
 {
 	make_bytes "$work/old" 50000
 	for s in A B; do
@@ -123,56 +123,83 @@ test_lossless_newcomers_wait_until_the_old_ones_bytes_fit()
 		client_open "$side" old || return
 		client_feed old "$work/old"
 		wait_total 1024 held "$dir"
-		client_dial "$side" new
+		client_fed old
+		client_open "$side" new || return
 		client_say new 'new'
+		wait_log "event=leaving side=$side session=1 .* reason=replaced unread=48976 "
 		assert_idle
-		sleep 1
-		refute_log 'reason=replaced'
+		refute_log 'event=disconnect'
 		client_open "$other" || return
 		{ cat "$work/old"; printf new; } >"$work/both"
 		client_hears_file "$other" "$work/both"
-		wait_log "side=$side session=1 .* reason=replaced"
+		wait_log "event=disconnect side=$side session=1 .* reason=replaced .* received=50000 "
+		client_ends old
 	done
 }
 
-# pourers_start: clients of both sides that send without end and read nothing,
+# deaf_start: clients of both sides that send without end and read nothing,
 # until the kernel has no more room for either.
-pourers_start()
+deaf_start()
 {
-	for name in A B; do
-		socat -u /dev/zero "TCP:$host:$(port "$name")" 2>/dev/null &
-		eval "client_pourer_$name=$!"
-		clients="$clients pourer_$name"
-	done
+	bridge_start -l -b 64k -w 0
+	bridge_busy=yes
+	client_with=deaf
+	client_open A old_A && client_open B old_B || return
+	client_with=socat
+	client_feed old_A /dev/zero
+	client_feed old_B /dev/zero
 	stood=
 	wait_until 20 all_stand_still
 }
 
 all_stand_still()
 {
+	totals_come
 	stood_before=$stood
 	stood="$(total received 'A->B') $(total received 'B->A')"
-	sleep 0.5
+	sleep 0.3
 	[ "$stood" = "$stood_before" ]
 }
 
-# Neither newcomer can come before what the client of its side sent has gone to
-# the other one's newcomer: one has to lose something.
-test_lossless_sides_do_not_wait_for_each_other_for_ever()
+test_lossless_a_newcomer_is_sent_to_before_the_old_one_is_read_out()
 {
-	bridge_start -l -b 64k -w 0
-	bridge_busy=yes
-	pourers_start
-	refute_log 'event=drop'
-	client_kill pourer_A
-	client_kill pourer_B
+	for s in A B; do
+		face "$s"
+		deaf_start || return
+		client_open "$side" new || return
+		wait_log "event=leaving side=$side .* reason=replaced unread=[1-9]"
+		wait_until 10 test -s "$work/new.got"
+		assertTrue 'the newcomer hears nothing' $?
+		refute_log 'event=disconnect'
+		refute_log 'event=drop'
+	done
+}
+
+# Neither of the old ones reads, and both rings are full: the newcomers take
+# all that was sent to them, so that all is read.
+test_lossless_sides_that_wait_for_each_other_lose_nothing()
+{
+	deaf_start || return
+	client_kill old_A
+	client_kill old_B
 	client_open A && client_open B || return
-	wait_log 'event=drop dir=[AB]->[AB] .* reason=overflow'
 	client_lost A
 	client_lost B
+	client_say A 'the end'
+	client_say B 'the end'
+	wait_until 10 ends_in 'the end' A
+	assertTrue 'A does not hear B' $?
+	wait_until 10 ends_in 'the end' B
+	assertTrue 'B does not hear A' $?
 	wait_total 0 held 'A->B'
 	wait_total 0 held 'B->A'
+	refute_log 'event=drop'
 	assert_accounted
+}
+
+ends_in()
+{
+	tail -c ${#1} "$work/$2.got" | grep -q "$1"
 }
 
 # shellcheck source=/dev/null
