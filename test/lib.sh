@@ -666,15 +666,14 @@ sipper_open()
 }
 
 # client_run PORT [OPTIONS]: becomes a client between standard input and
-# output.  $client_with says which: socat, deaf (a socat that sends and reads
-# nothing), nc, or busybox for its nc; $client_host whom to dial; $client_wait how many seconds socat waits for the
+# output.  $client_with says which: socat, nc, or busybox for its nc;
+# $client_host whom to dial; $client_wait how many seconds socat waits for the
 # other way to end once one has.
 client_run()
 {
 	case $client_with in
 	nc)	exec nc -N "$client_host" "$1" ;;
 	busybox) exec busybox nc "$client_host" "$1" ;;
-	deaf)	exec socat -u - "TCP:$client_host:$1,nodelay${2:+,$2}" ;;
 	*)	exec socat -t "$client_wait" - "TCP:$client_host:$1,nodelay${2:+,$2}" ;;
 	esac
 }
@@ -1074,7 +1073,7 @@ tearDown()
 		fail 'the test asserts nothing'
 	fi
 	if [ "${__shunit_testSuccess:?unknown version of shunit2}" -ne 0 ]; then
-		sed 's/^/    log: /' "$log" | tail -n 100
+		log_print
 		result=failed
 	else
 		result=${test_skipped:+skipped}
@@ -1082,6 +1081,18 @@ tearDown()
 	echo "${result:-passed} $test_name" >>"${TEST_RESULTS:-/dev/null}"
 	test_name=
 	return 0
+}
+
+# log_print: prints the end of the log, of all totals only the last.
+log_print()
+{
+	awk '
+	/ event=stats / { stats[n++ % 4] = $0; next }
+	{ print }
+	END {
+		for (i = 0; i < 4 && i < n; i++)
+			print stats[(n + i) % (n < 4 ? n : 4)]
+	}' "$log" | sed 's/^/    log: /' | tail -n 100
 }
 
 undo_it()
