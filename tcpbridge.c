@@ -4,39 +4,44 @@
  * SPDX-License-Identifier: ISC (the text is in README.md)
  * Copyright (c) 2026 the tcpbridge contributors
  *
- * There are two sides, A and B; what is done to one is done to the other by
- * the same lines.
+ * There are two sides, A and B.  The same code serves both.
  *
- *	client of A --recv--> ring of A --send--> client of B	(A->B)
- *	client of A <--send-- ring of B <--recv-- client of B	(B->A)
+ *	client of A --recv--> ring A->B --send--> client of B
+ *	client of A <--send-- ring B->A <--recv-- client of B
  *
- * A side has a ring, with the bytes that its clients sent and that wait for
- * the other side, and the counters of that direction; and a slot, the place
- * for its one client: free, or taken by one that is connected, half-closed
- * (-e) or lost.  When a client goes, the slot becomes free, and nothing else
- * changes; whoever comes next goes on where it left.  The invariant, for each
- * direction and at every moment:
+ * A flow is one direction: a ring with its counters.  A byte is held in the
+ * ring from when it is received until the system of the client that it went to
+ * has acknowledged it.  For each flow, at every moment:
  *
- *	received = sent + dropped + held (what is used of the ring)
+ *	received = sent (acknowledged) + dropped + held
+ *	held = away (given to a socket, not acknowledged) + unsent
  *
- * One turn of the loop: clients that are to go are read out and closed, and
- * what is due is done; fd sets are built from predicates over the state alone;
- * pselect() waits; bytes are received, then sent; clients accepted.  A client
- * that fails is only marked as lost.
+ * A side has one client, and during a hand-over a short queue of them, in the
+ * order in which they came.  Only the oldest is read.  Only the newest is sent
+ * to.  When a newcomer comes, the client before it is leaving: it is read for
+ * exactly what had arrived from it, then it is closed.  What it had not
+ * acknowledged goes to the newcomer.
+ *
+ * One turn of the loop: what is due is done, clients that are leaving are read
+ * and closed; fd sets are built from the state alone; pselect() waits; bytes
+ * are received, then sent; clients are accepted.
  */
 
 /* POSIX, and what lies beyond it where a system would hide that. */
 #define _POSIX_C_SOURCE 200809L
-#define _DEFAULT_SOURCE
-#define _DARWIN_C_SOURCE
-#define _NETBSD_SOURCE
-#define _BSD_SOURCE
+#define _DEFAULT_SOURCE 1
+#define _DARWIN_C_SOURCE 1
+#define _NETBSD_SOURCE 1
+#define _BSD_SOURCE 1
+#define _ALL_SOURCE 1
 #define __BSD_VISIBLE 1
-#define __EXTENSIONS__
+#define __XSI_VISIBLE 700	/* SIGXFSZ on FreeBSD and DragonFly */
+#define __EXTENSIONS__ 1
 
 #include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <arpa/inet.h>
@@ -46,19 +51,20 @@
 #include <limits.h>
 #include <netdb.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
+#include <termios.h>		/* TIOCGWINSZ on illumos */
 #include <time.h>
 #include <unistd.h>
 
 /* ---- Limits ---------------------------------------------------------- */
 
-#define VERSION "1.0"
+#define VERSION "2.0"
 #define U64 "%" PRIu64
-#define EACH(item, array) (item) = (array); \
-    (item) < (array) + sizeof (array) / sizeof (array)[0]; (item)++
+#define LENGTH(array) (sizeof (array) / sizeof (array)[0])
 
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
@@ -67,23 +73,32 @@
 #ifndef PIPE_BUF		/* what a pipe that is ready takes at once */
 #define PIPE_BUF _POSIX_PIPE_BUF
 #endif
+#ifdef __GNUC__
+#define PRINTF(text, first) __attribute__((format(printf, text, first)))
+#define NORETURN __attribute__((noreturn))
+#else
+#define PRINTF(text, first)
+#define NORETURN
+#endif
 
 enum {
-	/* High water: measured, none from 64 KiB to 1 MiB is faster.  Unsent
-	 * low: with 448 KiB a reset would destroy more. */
-	HIGH_WATER = 262144,	/* held while the receiver lives, bytes */
+	/* Measured: no other value from 64 KiB to 1 MiB is faster. */
+	HIGH_WATER = 262144,	/* unsent while the receiver lives, bytes */
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
-	DRAIN_MAX = 4194304,	/* read from a client about to go, bytes */
-	READ_LEAST = 64,	/* what a read counts for then, at the least */
+	ASK_SIZE = 4096,	/* sent between two questions, bytes */
+	CLIENTS = 8,		/* of a side, those that are leaving, too */
 	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
+	PORT_TRIES = 16,	/* ports that the system chooses for port 0 */
 	NETS = 16,		/* networks a side (-A, -B) */
 	SCRAPES = 4,		/* metrics clients at a time (-m) */
 	REQUEST_MAX = 2048,	/* bytes in a metrics request */
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
 	NAME_SIZE = 64,		/* characters in a name (-n) */
 	ROW_SIZE = 80,		/* more than a row of the trace, bytes */
-	TEXT_SIZE = 8192	/* bytes in what is said at once */
+	SAVE_PATH = 4096,	/* bytes in the name of a file (-f) */
+	TEXT_SIZE = 8192,	/* bytes in what is written at once */
+	PIPE_SAFE = PIPE_BUF < TEXT_SIZE / 2 ? PIPE_BUF : TEXT_SIZE / 2
 };
 
 #define MSEC INT64_C(1000)	/* times are in microseconds */
@@ -93,11 +108,14 @@ enum {
 #define SECONDS_MAX 1e9		/* in an argument; 31 years */
 #define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
 #define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
-#define LATE SECOND		/* a wait so much too long is a pause */
+#define PAUSE_MIN SECOND	/* a wait so much too long was a pause */
+#define ASK_FIRST (2 * MSEC)	/* between questions for room, at first */
+#define ASK_LAST (50 * MSEC)	/* and in the long run */
 
 /* ---- Types and state ------------------------------------------------- */
 
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
+
 /* Why a client goes, or a newcomer is refused. */
 enum reason { STAYS, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED, DENIED,
     BUSY, LIMIT, REASONS };
@@ -107,66 +125,86 @@ static const char *const service_names[] = { "side=A", "side=B",
 static const char *const reason_names[] = { "none", "eof", "reset",
     "timeout", "replaced", "shutdown", "error", "denied", "busy", "limit" };
 
-/* A queue of bytes in a circle.  It holds READ_SMALL bytes less than it could,
- * and has as many behind it, so that a small read always has a place. */
+/* A queue of bytes in a circle.  The circle is READ_SMALL bytes larger than
+ * what may be held, and as many bytes lie behind it, so a small read always has
+ * a place in one piece. */
 struct ring {
-	size_t capacity;	/* bytes in the circle, READ_SMALL and -b */
+	size_t capacity;	/* bytes in the circle: -b and READ_SMALL */
 	size_t start, used;	/* offset of the oldest byte; bytes held */
+	size_t away;		/* how many of these are on their way */
 	unsigned char bytes[(BUFFER_MAX) + 2 * READ_SMALL];
 };
 
-static struct side {
-	const char *name, *dir;	/* "side=A", "A->B" */
-	struct side *other;
-
-	/* The direction from here to the other side; counts are of all time. */
-	struct ring ring;	/* bytes received and not yet sent */
-	uint64_t received, sent, dropped; /* bytes */
+/* One direction.  Counts are of all time. */
+static struct flow {
+	const char *name;	/* "A->B" */
+	struct side *from, *to;
+	struct ring ring;
+	uint64_t received, sent, dropped; /* bytes; sent: acknowledged */
+	uint64_t unacked;	/* bytes that came back at a disconnect */
+	uint64_t session;	/* who sent last */
 	uint64_t drops;		/* reads dropped, and expiries */
-	uint64_t unacked;	/* sent, but unacknowledged at a disconnect */
-	uint64_t told;		/* of the dropped bytes, in log lines */
+	uint64_t drop_told;	/* bytes of the drops in log lines */
 	const char *drop_reason; /* of the last drop */
-	uint64_t drop_session;	/* who sent what was dropped then */
-	int64_t drop_time;	/* when the last drop was */
-	int64_t drop_said;	/* when it was logged; 0 when a run is over */
+	uint64_t drop_session;	/* whose bytes these were */
+	int64_t drop_time;	/* when it was */
+	int64_t drop_logged;	/* when a line told; 0: no run of drops */
 	uint64_t rated;		/* sent, when the rate was last made */
 	double rate;		/* bytes a second, for the live line (-t) */
+} flows[SIDES];		/* by the side that the bytes come from */
 
-	/* Those who may come (-A, -B; everyone if there are none), and came. */
+/* What a client is.  Only the newest of a side is other than LEAVING. */
+enum state {
+	OPEN,			/* it is read and sent to */
+	HALF_CLOSED,		/* its EOF was read; -e still sends to it */
+	SILENT,			/* like OPEN; it acknowledges nothing */
+	LEAVING			/* it is read for what had arrived */
+};
+
+/* One connection. */
+struct client {
+	int fd;			/* its socket */
+	enum state state;
+	enum reason reason;	/* why it is leaving, else STAYS */
+	char detail[80];	/* of that: " cause=idle", or empty */
+	char peer[ADDRESS_SIZE];
+	uint64_t session;	/* number of the connection, from 1 */
+	uint64_t received, sent; /* bytes; sent: acknowledged */
+	size_t unacked;		/* bytes that came back from it */
+	size_t unread;		/* LEAVING, a stop: bytes still to read */
+	int told;		/* a line told that it waits to be read */
+	int shut;		/* a stop: it was sent EOF */
+	int watched;		/* in the read set of the last wait */
+	size_t unasked;		/* sent since the last question, bytes */
+	int64_t ask_wait;	/* until the next one, if room is short */
+	int64_t asked;		/* when acknowledgements were asked for */
+	int64_t since;		/* when it came */
+	int64_t ended;		/* when its EOF was read, else 0 */
+	int64_t silenced;	/* when it became SILENT */
+	int64_t heard;		/* when it last sent, or was not read */
+	int64_t took;		/* it acknowledged, or nothing was held */
+	int64_t alive;		/* when it acknowledged or sent */
+};
+
+static struct side {
+	const char *name;	/* "A" */
+	struct flow *in, *out;	/* from its clients; to them */
+	struct client clients[CLIENTS]; /* the oldest first */
+	int count;		/* of clients */
+	int64_t left;		/* when the last one left; the start */
+	uint64_t connects, counts[REASONS]; /* came; went or were refused */
+
+	/* Those who may come (-A, -B); everyone if there are none. */
 	struct net {
 		int family;		/* AF_INET or AF_INET6 */
 		size_t bits;		/* that have to agree, 0 to 128 */
 		unsigned char bytes[16];
 	} nets[NETS];
 	int net_count;
-	uint64_t connects, counts[REASONS]; /* came; went or were refused */
-	uint64_t refused_unsaid; /* newcomers, since the last refuse line */
-	int64_t refused_said;	/* when that was; 0 if never */
+	uint64_t refused;	/* newcomers, since the last refuse line */
+	int64_t refuse_logged;	/* when that was; 0 if never */
 	enum reason refusal;	/* why the last one was refused */
 	char refused_peer[ADDRESS_SIZE]; /* and its address */
-	int64_t left;		/* when the last client left; the start */
-
-	/* A newcomer, until the client in the slot is read out. */
-	int next;		/* its socket, or 0 */
-	char next_peer[ADDRESS_SIZE];
-
-	/* The slot, and the client in it. */
-	int fd;			/* its socket, above 2; 0: it is free */
-	enum reason lost;	/* why it goes, or STAYS */
-	char detail[80];	/* of that: " cause=idle", or empty */
-	int half_closed;	/* EOF was read; -e keeps it for sending */
-	int shut;		/* stopping: nothing more is sent to it */
-	int read_watched, write_watched; /* in the sets of the last wait */
-	uint64_t session;	/* number of the connection, from 1 */
-	uint64_t received_before, sent_before; /* counts when it came */
-	size_t drained;		/* bytes read since it was to go */
-	int64_t since, ended;	/* when it took the slot, EOF was read */
-	int64_t heard;		/* when it last sent, or was not read */
-	int64_t progress;	/* when it last took a byte, or none waited */
-	int64_t sampled;	/* when acked was asked for */
-	uint64_t acked;		/* what of all sent it acknowledged */
-	int64_t acked_time;	/* when that grew, it sent, or owed none */
-	char peer[ADDRESS_SIZE];
 } sides[SIDES];
 
 /* A socket that clients dial. */
@@ -187,17 +225,19 @@ static struct scrape {
 
 /* What the command line says. */
 static struct {
-	int64_t family, level;		/* -4, -6; -q, -v: LOG_... */
-	int64_t lossless, syslog, trace; /* -l, -s, -x */
-	const char *name;		/* -n; empty if none */
-	size_t capacity;		/* -b, bytes */
+	int family;		/* -4, -6; else AF_UNSPEC */
+	int level;		/* -q, -v: what is logged, LOG_... */
+	int lossless, syslog, trace; /* -l, -s, -x */
+	const char *name;	/* -n; empty if none */
+	const char *file;	/* -f; NULL if none */
+	size_t capacity;	/* -b, bytes */
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
 	struct place {
 		char host[256];		/* or empty, which means */
 		int flags;		/* all (AI_PASSIVE) or loopback (0) */
 		int port;		/* 0: any free one; -1: nowhere */
-	} places[SERVICES];		/* operands, -m */
+	} places[SERVICES];	/* operands, -m */
 } conf = {
 	.level = LOG_INFO, .name = "", .capacity = BUFFER_MAX,
 	.grace = 3 * SECOND, .keepalive = 30 * SECOND, .hold = NEVER,
@@ -206,45 +246,49 @@ static struct {
 	    { "", 0, -1 } }
 };
 
-static struct listener *listener_end = listeners; /* behind the last one */
-static char message[TEXT_SIZE];	/* an event, or why the program ends */
-static char page[TEXT_SIZE];	/* what is about to be written; */
-static size_t page_used;	/* who begins one sets this to 0 */
+static int listener_count;
+static char page[TEXT_SIZE];	/* what is about to be written */
+static size_t page_used;	/* bytes of it */
 static int fd_top;		/* highest descriptor the loop ever watched */
 static int64_t now;		/* what clock_read() said, once a turn */
-static int64_t due;		/* when something is next due, or NEVER */
 static int64_t stop_time = NEVER; /* when stopping is over, once begun */
 static int64_t totals_last;	/* when -t was last done */
 static time_t start_time;	/* CLOCK_REALTIME at start, seconds */
 static uint64_t sessions;	/* connections so far */
 static uint64_t log_lost, log_told; /* lines not written; what was told */
-static int live, live_shown;	/* -t keeps a line in place; it stands */
+static int live, live_shown;	/* -t keeps a line in place; it is there */
+static int save_fd = -1, save_loaded; /* of -f; it held something */
+static char save_new[SAVE_PATH]; /* the file that a stop writes first */
+static unsigned changes;	/* clients that came, left or changed state */
 static sigset_t wait_mask;	/* signals blocked while pselect waits */
 static int64_t signals_heard;	/* when a wait last let signals in */
 static volatile sig_atomic_t stop_signal, stop_count, totals_asked, continued;
 
 /* ---- Messages -------------------------------------------------------- */
 
-/* Adds to the page, as printf(3) would; what does not fit is cut. */
-#define page_add(...) page_grow(snprintf(page + page_used, \
-    sizeof page - page_used, __VA_ARGS__))
+static void page_add(const char *, ...) PRINTF(1, 2);
+static void log_event(int, const char *, const char *, ...) PRINTF(3, 4);
+static void fatal(int, const char *, ...) PRINTF(2, 3) NORETURN;
 
-/* Logs an event, one line, with a level of syslog(3); LOG_NOTICE is what was
- * asked for, so it is told under -q, too. */
-#define log_event(level, event, ...) \
-    (snprintf(message, sizeof message, __VA_ARGS__), log_line(level, event))
-
-/* Ends a program that can't start (2: wrong usage) or go on: one line. */
-#define fatal(status, ...) \
-    (snprintf(message, sizeof message, __VA_ARGS__), leave(status))
-
+/* Adds to the page, as vprintf(3) would; what does not fit is cut. */
 static void
-page_grow(int size)
+page_add_list(const char *format, va_list list)
 {
-	size_t room = sizeof page - 1 - page_used;
+	size_t room = sizeof page - page_used;
+	int size = vsnprintf(page + page_used, room, format, list);
 
 	if (size > 0)
-		page_used += (size_t)size < room ? (size_t)size : room;
+		page_used += (size_t)size < room ? (size_t)size : room - 1;
+}
+
+static void
+page_add(const char *format, ...)
+{
+	va_list list;
+
+	va_start(list, format);
+	page_add_list(format, list);
+	va_end(list);
 }
 
 /* Adds the time of day as 2026-01-31T12:00:00.123Z. */
@@ -261,141 +305,246 @@ page_add_time(void)
 	page_add("%s.%03dZ", stamp, (int)(wall.tv_nsec / 1000000));
 }
 
-/* Writes the page in one call if the descriptor takes it now; returns 0 if it
- * does not.  0-2 are shared with others, so they stay blocking: a stopped
- * terminal or a full pipe must not stop the bridge. */
-static int
-page_write(int fd)
+/* Writes to a descriptor that takes something now.  A pipe takes PIPE_BUF bytes
+ * then (POSIX).  Returns how many bytes went, 0 if none. */
+static size_t
+write_now(int fd, const char *bytes, size_t size)
 {
-	static int cut[STDERR_FILENO + 1]; /* the last page lacks its end */
 	struct timeval at_once = { 0, 0 };
 	fd_set set;
 	ssize_t n;
 
 	FD_ZERO(&set);
 	FD_SET(fd, &set);
-	if (select(fd + 1, NULL, &set, NULL, &at_once) != 1 ||
-	    (cut[fd] && write(fd, "\n", 1) != 1))
+	if (select(fd + 1, NULL, &set, NULL, &at_once) != 1)
 		return 0;
-	n = write(fd, page, page_used);
-	cut[fd] = n > 0 && n < (ssize_t)page_used;
-	return n == (ssize_t)page_used;
+	n = write(fd, bytes, size < PIPE_SAFE ? size : PIPE_SAFE);
+	return n > 0 ? (size_t)n : 0;
 }
 
-/* Logs the message, if its level is told; syslog has time and level itself.
- * The live line makes way, and how many lines were lost before is told together
- * with this one.  The message is ready by now, for it may need errno, and
- * gmtime_r() looks for a file, once. */
-static void
-log_line(int level, const char *event)
+/* Writes the page; returns 0 if the descriptor does not take all of it now.
+ * Descriptors 0 to 2 are shared with others, so they stay blocking: a stopped
+ * terminal or a full pipe must not stop the bridge. */
+static int
+page_write(int fd)
 {
-	int lost;
+	static int cut[STDERR_FILENO + 1]; /* the last page lacks its end */
+	size_t done = 0, n;
+
+	if (cut[fd] && write_now(fd, "\n", 1) != 1)
+		return 0;
+	cut[fd] = 0;
+	while (done < page_used) {
+		n = write_now(fd, page + done, page_used - done);
+		if (n == 0)
+			break;
+		done += n;
+	}
+	cut[fd] = done > 0 && done < page_used;
+	return done == page_used;
+}
+
+/* Adds what each line begins with.  Syslog has time and level itself. */
+static void
+page_add_head(int level)
+{
+	const char *text = level == LOG_WARNING ? "warn" : "info";
+
+	if (level == LOG_DEBUG)
+		text = "debug";
+	if (!conf.syslog) {
+		page_add("time=");
+		page_add_time();
+		page_add(" level=%s ", text);
+	}
+	if (conf.name[strcspn(conf.name, " =")] != '\0')
+		page_add("name=\"%s\" ", conf.name);
+	else if (conf.name[0] != '\0')
+		page_add("name=%s ", conf.name);
+}
+
+/* Logs an event, one line, with a level of syslog(3).  LOG_NOTICE is what was
+ * asked for, so it is logged under -q, too.  The live line makes way.  Lines
+ * that were lost before are counted in a line of their own. */
+static void
+log_event(int level, const char *event, const char *format, ...)
+{
+	va_list list;
 
 	if (level > conf.level)
 		return;
 	page_used = 0;
-	page_add("%s", live_shown ? "\r\033[K" : "");
-	for (lost = log_lost > log_told; lost >= 0; lost--) {
-		if (!conf.syslog) {
-			page_add("time=");
-			page_add_time();
-			page_add(" level=%s ", lost || level == LOG_WARNING ?
-			    "warn" : level == LOG_DEBUG ? "debug" : "info");
-		}
-		if (conf.name[0] != '\0')
-			page_add(conf.name[strcspn(conf.name, " =")] != '\0' ?
-			    "name=\"%s\" " : "name=%s ", conf.name);
-		if (lost)
-			page_add("event=log_lost lines=" U64 "\n",
-			    log_lost - log_told);
+	if (live_shown)
+		page_add("\r\033[K");
+	if (log_lost > log_told) {
+		page_add_head(LOG_WARNING);
+		page_add("event=log_lost lines=" U64 "\n", log_lost - log_told);
 	}
-	page_add("event=%s %s%s", event, message, conf.syslog ? "" : "\n");
-	if (conf.syslog)
+	page_add_head(level);
+	page_add("event=%s ", event);
+	va_start(list, format);
+	page_add_list(format, list);
+	va_end(list);
+	if (conf.syslog) {
 		syslog(level, "%s", page);
-	else if (page_write(STDERR_FILENO)) {
+		return;
+	}
+	page_add("\n");
+	if (page_write(STDERR_FILENO)) {
 		log_told = log_lost;
 		live_shown = 0;
 	} else
 		log_lost++;
 }
 
-/* What the user typed may hold control characters; they are made harmless. */
+/* Ends a program that can't start (2: wrong usage) or go on: one line.  What
+ * the user typed may hold control characters; they are made harmless. */
 static void
-leave(int status)
+fatal(int status, const char *format, ...)
 {
+	va_list list;
 	char *c;
 
-	for (c = message; *c != '\0'; c++)
+	page_used = 0;
+	va_start(list, format);
+	page_add_list(format, list);
+	va_end(list);
+	for (c = page; *c != '\0'; c++)
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
-	fprintf(stderr, "tcpbridge: %s\n", message);
+	fprintf(stderr, "tcpbridge: %s\n", page);
 	if (conf.syslog && status == 1)
-		syslog(LOG_ERR, "%s", message);
+		syslog(LOG_ERR, "%s", page);
+	if (save_fd >= 0)
+		unlink(save_new);
 	exit(status);
 }
 
 /* ---- Rings ----------------------------------------------------------- */
 
-/* Pure arithmetic, with its contracts in ACSL, which test/prove has proved. */
+/* Pure arithmetic.  test/tools/prove proves the contracts, which are ACSL. */
 
 /*@ predicate sound(struct ring *ring) = \valid(ring) &&
   @     0 < ring->capacity <= BUFFER_MAX + READ_SMALL &&
   @     ring->start < ring->capacity &&
-  @     ring->used <= ring->capacity; */
+  @     ring->away <= ring->used <= ring->capacity; */
 
-/*@ requires sound(ring);
+/* The offset of a held byte, or of the first free one. */
+/*@ requires sound(ring) && index <= ring->used;
   @ assigns \nothing;
-  @ ensures \result == (ring->start + ring->used) % ring->capacity; */
+  @ ensures \result == (ring->start + index) % ring->capacity; */
 static size_t
-ring_end(const struct ring *ring)
+ring_offset(const struct ring *ring, size_t index)
 {
-	size_t end = ring->start + ring->used;
+	size_t offset = ring->start + index;
 
-	return end >= ring->capacity ? end - ring->capacity : end;
+	return offset >= ring->capacity ? offset - ring->capacity : offset;
 }
 
-/* How much of a run of bytes lies in one piece: of the held one from start, or
- * of the free one from the end. */
+/* How much of a run of bytes lies in one piece, before the circle ends. */
 /*@ requires sound(ring) && from < ring->capacity && size <= ring->capacity;
   @ assigns \nothing;
-  @ ensures \result <= size && from + \result <= ring->capacity;
-  @ ensures \result == 0 <==> size == 0; */
+  @ ensures \result == (size < ring->capacity - from ? size :
+  @     ring->capacity - from); */
 static size_t
 ring_piece(const struct ring *ring, size_t from, size_t size)
 {
 	return size < ring->capacity - from ? size : ring->capacity - from;
 }
 
+/* Copies bytes to the begin of the circle.  A loop, for the provers. */
+/*@ requires \valid(ring) && size <= from && size <= READ_SMALL;
+  @ requires from + size <= BUFFER_MAX + 2 * READ_SMALL;
+  @ assigns ring->bytes[0 .. size - 1];
+  @ ensures \forall integer i; 0 <= i < size ==>
+  @     ring->bytes[i] == \old(ring->bytes[from + i]); */
+static void
+ring_copy(struct ring *ring, size_t from, size_t size)
+{
+	size_t i;
+
+	/*@ loop invariant 0 <= i <= size;
+	  @ loop invariant \forall integer j; 0 <= j < i ==>
+	  @     ring->bytes[j] == \at(ring->bytes[from + j], Pre);
+	  @ loop invariant \forall integer j; size <= j <
+	  @     BUFFER_MAX + 2 * READ_SMALL ==>
+	  @     ring->bytes[j] == \at(ring->bytes[j], Pre);
+	  @ loop assigns i, ring->bytes[0 .. size - 1];
+	  @ loop variant size - i; */
+	for (i = 0; i < size; i++)
+		ring->bytes[i] = ring->bytes[from + i];
+}
+
+/* Holds bytes that were written behind the last one.  What lies behind the end
+ * of the circle is copied to its begin. */
 /*@ requires sound(ring) && size <= ring->capacity - ring->used;
-  @ assigns ring->used;
+  @ requires READ_SMALL <= ring->capacity &&
+  @     (ring->start + ring->used) % ring->capacity + size <=
+  @     ring->capacity + READ_SMALL;
+  @ assigns ring->used, ring->bytes[0 .. READ_SMALL - 1];
   @ ensures sound(ring) && ring->used == \old(ring->used) + size; */
 static void
 ring_put(struct ring *ring, size_t size)
 {
+	size_t end = ring_offset(ring, ring->used);
+	size_t piece = ring_piece(ring, end, size);
+
+	ring_copy(ring, ring->capacity, size - piece);
 	ring->used += size;
 }
 
-/* An empty ring starts again at 0: light traffic touches few pages. */
+/* Gives up the oldest bytes; those on their way are the first.  What is left
+ * moves to the begin of the circle where it is little, so light traffic touches
+ * few pages. */
 /*@ requires sound(ring) && size <= ring->used;
-  @ assigns ring->used, ring->start;
+  @ assigns ring->used, ring->start, ring->away,
+  @     ring->bytes[0 .. READ_SMALL - 1];
   @ ensures sound(ring) && ring->used == \old(ring->used) - size;
-  @ ensures ring->start == (ring->used == 0 ? 0 :
-  @     (\old(ring->start) + size) % ring->capacity); */
+  @ ensures ring->away == (\old(ring->away) < size ? 0 :
+  @     \old(ring->away) - size); */
 static void
 ring_take(struct ring *ring, size_t size)
 {
+	ring->start = ring_offset(ring, size);
 	ring->used -= size;
-	ring->start += size;
-	if (ring->start >= ring->capacity)
-		ring->start -= ring->capacity;
+	ring->away -= ring->away < size ? ring->away : size;
 	if (ring->used == 0)
 		ring->start = 0;
+	if (ring->used > READ_SMALL || ring->start <= READ_SMALL ||
+	    ring->used > ring->capacity - ring->start)
+		return;
+	ring_copy(ring, ring->start, ring->used);
+	ring->start = 0;
+}
+
+/* Gives up what is not on its way; returns how many bytes these were. */
+/*@ requires sound(ring);
+  @ assigns ring->used;
+  @ ensures sound(ring) && ring->used == ring->away;
+  @ ensures \result == \old(ring->used) - ring->away; */
+static size_t
+ring_cut(struct ring *ring)
+{
+	size_t size = ring->used - ring->away;
+
+	ring->used = ring->away;
+	return size;
+}
+
+/* Held bytes that no socket has. */
+/*@ requires sound(ring);
+  @ assigns \nothing;
+  @ ensures \result == ring->used - ring->away; */
+static size_t
+ring_unsent(const struct ring *ring)
+{
+	return ring->used - ring->away;
 }
 
 /* ---- Sockets --------------------------------------------------------- */
 
-/* CLOCK_MONOTONIC, and a second: what never was, at 0, is over for a limit of
- * that length. */
+/* CLOCK_MONOTONIC, microseconds.  One second is added, so a time of 0 ("never")
+ * always lies a second in the past. */
 static int64_t
 clock_read(void)
 {
@@ -405,16 +554,17 @@ clock_read(void)
 	return ((int64_t)time.tv_sec + 1) * SECOND + time.tv_nsec / 1000;
 }
 
-/* Whether a limit since then is over; if not, the next turn is due then, unless
- * this is asked within a turn: then timers_run() asks all anew. */
-static int
-is_over(int64_t since, int64_t limit)
+/* A time and a duration, of which each may be NEVER. */
+static int64_t
+after(int64_t time, int64_t span)
 {
-	if (limit == NEVER || now - since >= limit)
-		return limit != NEVER;
-	if (since + limit < due)
-		due = since + limit;
-	return 0;
+	return time == NEVER || span == NEVER ? NEVER : time + span;
+}
+
+static int64_t
+sooner(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
 }
 
 /* The numeric form of an address: 192.0.2.7:1024, [2001:db8::7%2]:1024. */
@@ -434,7 +584,7 @@ address_text(const void *address, socklen_t length, char *text)
 static int
 socket_prepare(int fd)
 {
-	if (fd >= FD_SETSIZE) {
+	if (fd >= (int)FD_SETSIZE) {
 		errno = EMFILE;
 		return 0;
 	}
@@ -478,37 +628,126 @@ socket_tune(int fd)
 #endif
 }
 
-/* Bytes sent that the peer's TCP has not acknowledged, if that is told. */
-static int
-socket_unacked(int fd)
+/* What tells how many bytes the peer's system has not acknowledged yet. */
+#if defined SO_NWRITE
+#define ACKS "SO_NWRITE"	/* macOS */
+#elif defined FIONWRITE
+#define ACKS "FIONWRITE"	/* FreeBSD, NetBSD */
+#elif defined __linux__ && defined TIOCOUTQ
+#define ACKS "TIOCOUTQ"		/* elsewhere it is for terminals only */
+#else
+#define ACKS "none"		/* what the system took counts */
+#endif
+
+/* How many of the bytes that are away are not acknowledged; 0 if the system
+ * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
+ * send buffer then (soisdisconnected), so there the figure counts only where
+ * the socket is still connected after it was asked for. */
+static size_t
+socket_unacked(int fd, size_t away)
 {
 	int bytes = 0;
 #if defined SO_NWRITE
 	socklen_t length = sizeof bytes;
 
-	getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length);
+	if (getsockopt(fd, SOL_SOCKET, SO_NWRITE, &bytes, &length) < 0)
+		return 0;
 #elif defined FIONWRITE
-	ioctl(fd, FIONWRITE, &bytes);
-#elif defined TIOCOUTQ
-	ioctl(fd, TIOCOUTQ, &bytes);
+	if (ioctl(fd, FIONWRITE, &bytes) < 0)
+		return 0;
+#elif defined __linux__ && defined TIOCOUTQ
+	if (ioctl(fd, TIOCOUTQ, &bytes) < 0)
+		return 0;
+#endif
+#if defined SO_NWRITE || defined FIONWRITE
+	struct sockaddr_storage peer;
+	socklen_t size = sizeof peer;
+
+	if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
+		return away;
 #endif
 	(void)fd;
-	return bytes;
+	return (size_t)bytes < away ? (size_t)bytes : away;
 }
+
+/* How many bytes have arrived and were not read; else what is given. */
+static size_t
+socket_unread(int fd, size_t otherwise)
+{
+#ifdef FIONREAD
+	int bytes = 0;
+
+	if (ioctl(fd, FIONREAD, &bytes) >= 0)
+		return bytes > 0 ? (size_t)bytes : 0;
+#endif
+	(void)fd;
+	return otherwise;
+}
+
+/* The error of a connection that has failed, though nothing read it yet. */
+static int
+socket_error(int fd)
+{
+	int error = 0;
+	socklen_t length = sizeof error;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ?
+	    errno : error;
+}
+
+#if defined __linux__ && defined TCP_INFO
+/* Whether an EOF waits behind bytes that were not read yet. */
+static int
+socket_has_eof(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof info;
+
+	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length);
+	return info.tcpi_state == TCP_CLOSE_WAIT;
+}
+
+/* Whether the peer's system has acknowledged all that it had room for, so its
+ * program takes nothing.  A system that is cut off leaves some in flight. */
+static int
+socket_window_shut(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof info;
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) >= 0 &&
+	    info.tcpi_unacked == 0;
+}
+#else
+static int
+socket_has_eof(int fd)
+{
+	(void)fd;
+	return 0;
+}
+
+static int
+socket_window_shut(int fd)
+{
+	(void)fd;
+	return 0;
+}
+#endif
 
 /* Opens one more listener, unless there is one at that address, and gives the
  * address its port; returns errno or 0.  SO_REUSEADDR lets a restart bind while
  * connections are in TIME_WAIT; SO_REUSEPORT would let a second bridge steal
- * half of the clients. */
+ * half of the clients.  SO_OOBINLINE is inherited by what is accepted, so an
+ * urgent byte that comes first stays in the stream. */
 static int
 listener_open(struct addrinfo *info, int service)
 {
-	struct listener *l, *listener = listener_end;
+	struct listener *l, *listener = &listeners[listener_count];
 	socklen_t length = info->ai_addrlen;
 	int error, fd;
 
 	address_text(info->ai_addr, length, listener->address);
-	for (l = listeners; l < listener_end; l++)
+	for (l = listeners; l < listener; l++)
 		if (l->service == service &&
 		    strcmp(l->address, listener->address) == 0)
 			return 0;	/* listed twice */
@@ -516,6 +755,7 @@ listener_open(struct addrinfo *info, int service)
 	if (fd < 0)
 		return errno;
 	socket_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	socket_option(fd, SOL_SOCKET, SO_OOBINLINE, 1);
 	if (info->ai_family == AF_INET6)
 		socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
 	if (!socket_prepare(fd) || bind(fd, info->ai_addr, length) < 0 ||
@@ -528,108 +768,177 @@ listener_open(struct addrinfo *info, int service)
 	address_text(info->ai_addr, length, listener->address);
 	listener->fd = fd;
 	listener->service = service;
-	listener_end++;
+	listener->rest_until = 0;
+	listener_count++;
 	return 0;
 }
 
-/* Opens a listener for each address of a service; for port 0 all get the number
- * that the system chose for the first, or all others if one can't have it.  A
- * family that the system lacks, so that it has no ::1, is skipped.  What else
- * fails ends the program. */
+/* Closes the last listeners, so that a number of them is left. */
+static void
+listeners_close(int left)
+{
+	while (listener_count > left)
+		close(listeners[--listener_count].fd);
+}
+
+static in_port_t *
+address_port(struct addrinfo *info)
+{
+	void *address = info->ai_addr;
+
+	if (info->ai_family == AF_INET6)
+		return &((struct sockaddr_in6 *)address)->sin6_port;
+	return &((struct sockaddr_in *)address)->sin_port;
+}
+
+/* Whether a system without that family fails so. */
+static int
+family_is_missing(int error, const char *address)
+{
+	return error == EAFNOSUPPORT || (error == EADDRNOTAVAIL &&
+	    (strncmp(address, "[::1]:", 6) == 0 ||
+	    strncmp(address, "[::]:", 5) == 0));
+}
+
+/* Opens a listener for each address of a list.  For port 0 all get the number
+ * that the system chose for the first.  Returns EADDRINUSE if one of the others
+ * can't have that number, else 0 or the error of a family that is missing.
+ * Another failure ends the program. */
+static int
+addresses_open(struct addrinfo *list, int service)
+{
+	int asked = conf.places[service].port, error = 0;
+	in_port_t port = htons((uint16_t)asked);
+	struct addrinfo *info;
+	const char *text;
+
+	for (info = list; info != NULL; info = info->ai_next) {
+		if (listener_count == LISTENERS)
+			fatal(1, "%s: too many addresses",
+			    conf.places[service].host);
+		text = listeners[listener_count].address;
+		*address_port(info) = port;
+		error = listener_open(info, service);
+		if (error == 0)
+			port = *address_port(info);
+		else if (error == EADDRINUSE && asked == 0 && port != 0)
+			return error;
+		else if (family_is_missing(error, text))
+			log_event(LOG_DEBUG, "skip", "%s addr=%s error=\"%s\"",
+			    service_names[service], text, strerror(error));
+		else
+			fatal(1, "%s: %s: %s", service_names[service], text,
+			    strerror(error));
+	}
+	return error;
+}
+
+/* Opens the listeners of a service.  A port that the system chose may be in use
+ * at the next address; then it chooses again. */
 static void
 service_open(int service)
 {
 	const struct place *place = &conf.places[service];
 	const char *host = *place->host != '\0' ? place->host : NULL;
 	const char *text = host != NULL ? host : "*";
-	struct addrinfo hints = { .ai_family = (int)conf.family,
-	    .ai_flags = place->flags, .ai_socktype = SOCK_STREAM },
-	    *list, *info;
-	struct listener *first = listener_end;
-	in_port_t *slot, port = htons((uint16_t)place->port);
-	int error;
+	struct addrinfo hints = { .ai_family = conf.family,
+	    .ai_flags = place->flags, .ai_socktype = SOCK_STREAM }, *list;
+	int error, tries = 0, before = listener_count;
 
 	error = getaddrinfo(host, "0", &hints, &list);
 	if (error != 0)
 		fatal(1, "%s: %s", text, error == EAI_SYSTEM ?
 		    strerror(errno) : gai_strerror(error));
-	hints.ai_next = list;	/* to begin again at hints */
-	for (info = list; info != NULL; info = info->ai_next) {
-		if (listener_end == listeners + LISTENERS)
-			fatal(1, "%s: too many addresses", text);
-		slot = info->ai_family == AF_INET6 ?
-		    &((struct sockaddr_in6 *)(void *)info->ai_addr)->sin6_port :
-		    &((struct sockaddr_in *)(void *)info->ai_addr)->sin_port;
-		*slot = port;
-		text = listener_end->address;
-		error = listener_open(info, service);
-		if (error == 0)
-			port = *slot;
-		else if (error == EADDRINUSE && place->port == 0 && port != 0) {
-			while (listener_end > first)
-				close((--listener_end)->fd);
-			port = 0;
-			info = &hints;
-		} else if (error != EAFNOSUPPORT && (error != EADDRNOTAVAIL ||
-		    strncmp(text, "[::1]:", 6) != 0))
-			fatal(1, "%s: %s: %s", service_names[service], text,
-			    strerror(error));
-		else
-			log_event(LOG_DEBUG, "skip", "%s addr=%s error=\"%s\"",
-			    service_names[service], text, strerror(error));
+	error = addresses_open(list, service);
+	while (error == EADDRINUSE && ++tries < PORT_TRIES) {
+		listeners_close(before);
+		error = addresses_open(list, service);
 	}
 	freeaddrinfo(list);
-	if (listener_end == first)
-		fatal(1, "%s: %s", text, strerror(error));
+	if (error == EADDRINUSE)
+		fatal(1, "%s: %s: no port is free at all its addresses",
+		    service_names[service], text);
+	if (listener_count == before)
+		fatal(1, "%s: %s: %s", service_names[service], text,
+		    strerror(error));
 }
 
-/* ---- Sides ----------------------------------------------------------- */
+/* ---- Traffic trace --------------------------------------------------- */
 
-/* Writes for -x what came behind a ring's end, like hexdump -C.  How many bytes
- * standard output did not take is said next time, and at the end (size 0). */
+/* Adds a row for -x, like hexdump -C: offset, 16 bytes in hex and as text. */
 static void
-trace_bytes(const struct side *side, size_t size)
+page_add_row(const unsigned char *bytes, size_t size, size_t offset)
+{
+	char row[ROW_SIZE];
+	size_t i;
+
+	memset(row, ' ', sizeof row);
+	for (i = 0; i < size; i++) {
+		unsigned char c = bytes[i];
+		char *hex = row + 3 * i + (i > 7);
+
+		hex[0] = "0123456789abcdef"[c >> 4];
+		hex[1] = "0123456789abcdef"[c & 15];
+		row[51 + i] = (char)(c >= ' ' && c <= '~' ? c : '.');
+	}
+	row[50] = '|';
+	row[51 + size] = '|';
+	page_add("%08zx  %.*s\n", offset, (int)(52 + size), row);
+}
+
+/* Writes received bytes for -x.  How many bytes standard output did not take is
+ * said next time, and at the end (size 0). */
+static void
+trace_bytes(const char *dir, uint64_t session, const unsigned char *bytes,
+    size_t size)
 {
 	static uint64_t untraced;
-	const unsigned char *bytes = side->ring.bytes + ring_end(&side->ring);
-	size_t i, offset = 0;
-	char row[ROW_SIZE];
+	size_t row, offset = 0;
 
 	page_used = 0;
 	if (untraced > 0)
 		page_add("# " U64 " bytes not traced\n", untraced);
 	if (size > 0) {
 		page_add_time();
-		page_add(" %s session=" U64 " bytes=%zu\n", side->dir,
-		    side->session, size);
+		page_add(" %s session=" U64 " bytes=%zu\n", dir, session,
+		    size);
 	}
-	for (untraced += size; page_used > 0 || offset < size; page_used = 0) {
-		for (; offset < size && page_used + ROW_SIZE <= PIPE_BUF;
-		    offset += i) {
-			memset(row, ' ', sizeof row);
-			for (i = 0; i < 16 && offset + i < size; i++) {
-				unsigned char c = bytes[offset + i];
-				char *hex = row + 3 * i + (i > 7);
-
-				hex[0] = "0123456789abcdef"[c >> 4];
-				hex[1] = "0123456789abcdef"[c & 15];
-				row[51 + i] = (char)(c >= ' ' && c <= '~' ? c :
-				    '.');
-			}
-			row[50] = row[51 + i] = '|';
-			page_add("%08zx  %.*s\n", offset, (int)(52 + i), row);
+	untraced += size;
+	while (page_used > 0 || offset < size) {
+		while (offset < size && page_used + ROW_SIZE <= PIPE_SAFE) {
+			row = size - offset < 16 ? size - offset : 16;
+			page_add_row(bytes + offset, row, offset);
+			offset += row;
 		}
 		if (!page_write(STDOUT_FILENO))
-			break;
+			return;
 		untraced = size - offset;
+		page_used = 0;
 	}
 }
 
-/* Whether a side has a client that can be sent to. */
-static int
-side_connected(const struct side *side)
+/* ---- Sides and what they are asked ----------------------------------- */
+
+/* The client that is sent to: the newest, unless it is leaving. */
+static struct client *
+side_receiver(struct side *side)
 {
-	return side->fd > 0 && side->lost == STAYS;
+	struct client *newest = &side->clients[side->count - 1];
+
+	if (side->count == 0 || newest->state == LEAVING)
+		return NULL;
+	return newest;
+}
+
+/* The same, if it is also present: it acknowledges what it is sent. */
+static struct client *
+side_present(struct side *side)
+{
+	struct client *receiver = side_receiver(side);
+
+	if (receiver == NULL || receiver->state == SILENT)
+		return NULL;
+	return receiver;
 }
 
 static const char *
@@ -637,366 +946,597 @@ state_name(void)
 {
 	static const char *const names[] = { "IDLE", "ONLY_A", "ONLY_B",
 	    "PAIRED" };
+	int a = side_present(&sides[SIDE_A]) != NULL;
+	int b = side_present(&sides[SIDE_B]) != NULL;
 
-	return names[side_connected(&sides[SIDE_A]) +
-	    2 * side_connected(&sides[SIDE_B])];
+	return names[a + 2 * b];
 }
 
-/* Whether a client that is lost can't go, for what it sent has no room. */
-static int
-side_wedged(const struct side *side)
+/* When -H is over for what waits for a side; NEVER while one is present. */
+static int64_t
+side_expires_at(struct side *side)
 {
-	return side->fd > 0 && side->lost != STAYS && !side->half_closed &&
-	    side->ring.used >= conf.capacity;
+	const struct client *receiver = side_receiver(side);
+
+	if (receiver != NULL && receiver->state == SILENT)
+		return after(receiver->silenced, conf.hold);
+	return receiver != NULL ? NEVER : after(side->left, conf.hold);
 }
 
-/* Whether a sender waits for room.  With -l always, but where a newcomer would
- * wait for ever, as each side has lost who would take what the other one sent;
- * else for a receiver that is connected and not stuck: that took a byte within
- * -g, or none waited. */
-static int
-side_paced(const struct side *side)
+/* What to do with bytes that a sender has. */
+enum intake {
+	WAIT,			/* leave them in the socket */
+	STORE,			/* read as much as has room */
+	STORE_OR_DROP,		/* read; what has no room is dropped */
+	DROP			/* read and drop */
+};
+
+/* The flow-control policy, the only one. */
+static enum intake
+flow_intake(const struct flow *flow)
 {
-	if (conf.lossless)
-		return side->next == 0 || !side_wedged(side) ||
-		    !side_wedged(side->other);
-	return side_connected(side->other) && (side->ring.used == 0 ||
-	    now - side->other->progress < conf.grace);
+	const struct client *receiver = side_present(flow->to);
+	int has_room = flow->ring.used < conf.capacity;
+
+	/* -H is over: it is too late for what comes, too. */
+	if (now >= side_expires_at(flow->to))
+		return DROP;
+	/* A stop takes all that has arrived, while there is room. */
+	if (stop_time != NEVER && has_room)
+		return STORE;
+	/* The receiver is there and keeps up. */
+	if (receiver != NULL && has_room &&
+	    ring_unsent(&flow->ring) < HIGH_WATER)
+		return STORE;
+	/* It is behind, but acknowledged something within -g. */
+	if (receiver != NULL && now - receiver->took < conf.grace)
+		return WAIT;
+	/* It is absent or stuck.  Nothing is dropped under -l. */
+	if (!conf.lossless)
+		return STORE_OR_DROP;
+	return has_room && receiver == NULL ? STORE : WAIT;
 }
 
-/* Whether what is read from a side has a place to go, or is dropped. */
-static int
-side_can_receive(const struct side *side)
+/* The client that is read: the oldest, unless its EOF was read. */
+static struct client *
+side_sender(struct side *side)
 {
-	return side->ring.used < conf.capacity || !side_paced(side);
+	struct client *oldest = &side->clients[0];
+
+	if (side->count == 0 || oldest->state == HALF_CLOSED)
+		return NULL;
+	return oldest;
 }
 
-/* The flow-control policy: whether a side is to be read. */
+/* Whether a sender waits for acknowledgements alone: they would make room. */
 static int
-wants_read(const struct side *side)
+flow_is_short(const struct flow *flow)
 {
-	if (!side_connected(side) || side->half_closed || stop_time != NEVER)
-		return side->fd > 0 && side->shut;	/* to see it close */
-	if (side_connected(side->other) && side->ring.used >= HIGH_WATER)
-		return !side_paced(side);
-	return side_can_receive(side);
+	return flow->ring.away > 0 && flow->ring.used >= conf.capacity &&
+	    side_sender(flow->from) != NULL && flow_intake(flow) == WAIT;
+}
+
+/* Whether a client that is not leaving is to be read now. */
+static int
+wants_read(struct side *side)
+{
+	const struct client *sender = side_sender(side);
+
+	return sender != NULL && sender->state != LEAVING &&
+	    flow_intake(side->in) != WAIT;
 }
 
 static int
-wants_write(const struct side *side)
+wants_write(struct side *side)
 {
-	return side_connected(side) && side->other->ring.used > 0;
+	const struct client *receiver = side_receiver(side);
+
+	return receiver != NULL && !receiver->shut &&
+	    ring_unsent(&side->out->ring) > 0;
 }
 
-/* Whether newcomers are let in: one at a time waits for the slot. */
+/* Whether newcomers are accepted. */
 static int
 wants_accept(const struct listener *listener)
 {
-	return stop_time == NEVER && now >= listener->rest_until &&
-	    (listener->service == METRICS ||
-	    sides[listener->service].next == 0);
+	return now >= listener->rest_until && (listener->service == METRICS ||
+	    sides[listener->service].count < CLIENTS);
 }
 
-/* Logs drops and refusals: the first of a run at once, then a line a second. */
+/* ---- What is dropped and refused ------------------------------------- */
+
+/* When a run of drops, or of refusals, is told next: a second after the last
+ * line of it, if there is anything to tell. */
+static int64_t
+flow_tells_at(const struct flow *flow)
+{
+	return flow->dropped > flow->drop_told ?
+	    flow->drop_logged + SECOND : NEVER;
+}
+
+static int64_t
+side_tells_at(const struct side *side)
+{
+	return side->refused > 0 ? side->refuse_logged + SECOND : NEVER;
+}
+
+static void
+flow_tell(struct flow *flow)
+{
+	log_event(LOG_WARNING, "drop", "dir=%s session=" U64
+	    " reason=%s bytes=" U64 " drops=" U64 " total=" U64,
+	    flow->name, flow->drop_session, flow->drop_reason,
+	    flow->dropped - flow->drop_told, flow->drops, flow->dropped);
+	flow->drop_logged = now;
+	flow->drop_told = flow->dropped;
+}
+
 static void
 side_tell(struct side *side)
 {
-	if (side->dropped > side->told && is_over(side->drop_said, SECOND)) {
-		log_event(LOG_WARNING, "drop", "dir=%s session=" U64
-		    " reason=%s bytes=" U64 " drops=" U64 " total=" U64,
-		    side->dir, side->drop_session, side->drop_reason,
-		    side->dropped - side->told, side->drops, side->dropped);
-		side->drop_said = now;
-		side->told = side->dropped;
-	}
-	if (side->refused_unsaid > 0 && is_over(side->refused_said, SECOND)) {
-		log_event(LOG_WARNING, "refuse", "%s peer=%s reason=%s count="
-		    U64, side->name, side->refused_peer,
-		    reason_names[side->refusal], side->refused_unsaid);
-		side->refused_said = now;
-		side->refused_unsaid = 0;
-	}
+	log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s count="
+	    U64, side->name, side->refused_peer, reason_names[side->refusal],
+	    side->refused);
+	side->refuse_logged = now;
+	side->refused = 0;
 }
 
-/* Counts bytes that a side sent as dropped. */
+/* Tells the rest of both runs. */
 static void
-drop_count(struct side *side, size_t size, const char *reason)
+side_tell_rest(struct side *side)
 {
-	side->dropped += size;
-	side->drops++;
-	side->drop_time = now;
-	side->drop_reason = reason;
-	side->drop_session = side->session;
-	side_tell(side);
+	if (side->in->dropped > side->in->drop_told)
+		flow_tell(side->in);
+	if (side->refused > 0)
+		side_tell(side);
 }
 
-/* Drops what has waited for an absent side when -H is over. */
+/* Counts bytes of a session as dropped.  The first drop of a run is told at
+ * once. */
+static void
+flow_drop(struct flow *flow, size_t size, uint64_t session,
+    const char *reason)
+{
+	flow->dropped += size;
+	flow->drops++;
+	flow->drop_time = now;
+	flow->drop_reason = reason;
+	flow->drop_session = session;
+	if (now >= flow_tells_at(flow))
+		flow_tell(flow);
+}
+
+/* Stored bytes end a run of drops a second after the last. */
+static void
+flow_end_drops(struct flow *flow)
+{
+	if (flow->drop_logged == 0 || now - flow->drop_time < SECOND)
+		return;
+	if (flow->dropped > flow->drop_told)
+		flow_tell(flow);
+	log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total=" U64,
+	    flow->name, flow->drops, flow->dropped);
+	flow->drop_logged = 0;
+}
+
+/* Drops what has waited for an absent side when -H is over.  What is on its way
+ * to a silent client stays, for it may still arrive. */
 static void
 side_expire(struct side *side)
 {
-	size_t held = side->other->ring.used;
+	struct flow *flow = side->out;
 
-	if (side->fd == 0 && held > 0 && is_over(side->left, conf.hold)) {
-		ring_take(&side->other->ring, held);
-		drop_count(side->other, held, "expired");
-	}
+	if (ring_unsent(&flow->ring) > 0 && now >= side_expires_at(side))
+		flow_drop(flow, ring_cut(&flow->ring), flow->session,
+		    "expired");
 }
 
-/* A client can't stay.  The first reason counts; the loop closes it. */
+/* ---- Clients: what each knows and how it changes --------------------- */
+
+/* A silent client is heard, or acknowledges: it is present again. */
 static void
-side_lose(struct side *side, enum reason reason, const char *detail)
+client_resume(struct side *side, struct client *client)
 {
-	if (side->lost != STAYS)
+	client->state = OPEN;
+	changes++;
+	log_event(LOG_INFO, "resumed", "side=%s session=" U64 " peer=%s "
+	    "silent=%.3f state=%s", side->name, client->session, client->peer,
+	    SECS(now - client->silenced), state_name());
+}
+
+/* Asks the system what the client has acknowledged.  These bytes are sent, and
+ * no longer held. */
+static void
+client_ask(struct side *side, struct client *client)
+{
+	struct ring *ring = &side->out->ring;
+	size_t unacked = socket_unacked(client->fd, ring->away);
+	size_t acked = ring->away - unacked;
+
+#ifdef __linux__
+	if (client->shut && unacked > 0)
+		acked++;	/* its FIN counts as a byte, there alone */
+#endif
+	client->asked = now;
+	client->unasked = 0;
+	if (acked == 0)
 		return;
-	side->lost = reason;
-	snprintf(side->detail, sizeof side->detail, reason == FAILED ?
+	ring_take(ring, acked);
+	side->out->sent += acked;
+	client->sent += acked;
+	client->took = client->alive = now;
+	client->ask_wait = ASK_FIRST;
+	changes++;
+	if (client->state == SILENT)
+		client_resume(side, client);
+}
+
+/* Asks for a count that is exact now. */
+static void
+side_ask(struct side *side)
+{
+	struct client *receiver = side_receiver(side);
+
+	if (receiver != NULL && side->out->ring.away > 0)
+		client_ask(side, receiver);
+}
+
+/* A client can't stay.  What it has not acknowledged waits for the next one.
+ * What has arrived from it is read before it is closed. */
+static void
+client_leave(struct side *side, struct client *client, enum reason reason,
+    const char *detail)
+{
+	struct ring *ring = &side->out->ring;
+
+	if (client->state == LEAVING)
+		return;
+	side_ask(side);
+	side->left = client->state == SILENT ? client->silenced : now;
+	client->state = LEAVING;
+	client->reason = reason;
+	snprintf(client->detail, sizeof client->detail, reason == FAILED ?
 	    " error=\"%s\"" : "%s", detail);
+	client->unacked = ring->away;
+	side->out->unacked += ring->away;
+	ring->away = 0;
+	client->unread = client->ended > 0 ? 0 :
+	    socket_unread(client->fd, conf.capacity);
+	changes++;
+	side_expire(side);
 }
 
-/* A call on a client's socket met EOF, or errno, which may mean nothing. */
+/* A call on its socket failed with this errno, which may mean nothing. */
 static void
-side_end(struct side *side, int eof)
+client_fail(struct side *side, struct client *client, int error)
 {
-	if (eof) {
-		side->half_closed = 1;
-		side->ended = now;
-		if (side->shut || conf.eof_hold == 0)
-			side_lose(side, side->shut ? SHUTDOWN : END, "");
-		else if (side->lost == STAYS)
-			log_event(LOG_INFO, "half_close", "%s session=" U64,
-			    side->name, side->session);
-	} else if (errno == ECONNRESET || errno == EPIPE)
-		side_lose(side, RESET, "");
-	else if (errno == ETIMEDOUT)
-		side_lose(side, TIMEOUT, " cause=keepalive");
-	else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-		side_lose(side, FAILED, strerror(errno));
-}
-
-/* Receives once from a client, behind what the ring holds: what has room there
- * in one piece, or else a small read, stored or dropped whole; of a sender that
- * is held back no more than has room.  Stored bytes end a run of drops a second
- * after the last.  Returns how many came. */
-static size_t
-side_receive(struct side *side)
-{
-	struct ring *ring = &side->ring;
-	const struct side *other = side->other;
-	int late = other->fd == 0 && now - other->left >= conf.hold;
-	size_t room = late ? 0 : conf.capacity - ring->used;
-	size_t size, end = ring_end(ring), most = ring_piece(ring, end, room);
-	ssize_t n;
-
-	if (most < READ_SMALL || side->shut)
-		most = side_paced(side) && room < READ_SMALL && !side->shut ?
-		    room : READ_SMALL;
-	if (most == 0)
-		return 0;	/* recv() would return 0, as for EOF */
-	n = recv(side->fd, ring->bytes + end, most, 0);
-	if (n <= 0)
-		side_end(side, n == 0);
-	if (n <= 0 || side->shut)	/* a stop takes no more */
-		return 0;
-	size = (size_t)n;
-	side->heard = side->acked_time = now;
-	side->received += size;
-	if (conf.trace)
-		trace_bytes(side, size);
-	if (size > room) {
-		drop_count(side, size, late ? "expired" : "overflow");
-		return size;
-	}
-	ring_put(ring, size);
-	if (end + size > ring->capacity)	/* the rest begins the circle */
-		memcpy(ring->bytes, ring->bytes + ring->capacity,
-		    end + size - ring->capacity);
-	if (side->drop_said > 0 && now - side->drop_time >= SECOND) {
-		side_tell(side);
-		log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total="
-		    U64, side->dir, side->drops, side->dropped);
-		side->drop_said = 0;
-	}
-	return size;
-}
-
-/* Sends the oldest held piece to a client, as much as its socket takes. */
-static void
-side_send(struct side *side)
-{
-	struct ring *ring = &side->other->ring;
-	ssize_t n = send(side->fd, ring->bytes + ring->start,
-	    ring_piece(ring, ring->start, ring->used), 0);
-
-	if (n < 0) {
-		side_end(side, 0);
+	if (error == EAGAIN || error == EWOULDBLOCK || error == EINTR)
 		return;
-	}
-	if (side->acked == side->other->sent)	/* it owed nothing */
-		side->acked_time = side->sampled = now;
-	ring_take(ring, (size_t)n);
-	side->other->sent += (uint64_t)n;
-	side->progress = now;
+	if (error == ECONNRESET || error == EPIPE)
+		client_leave(side, client, RESET, "");
+	else if (error == ETIMEDOUT)
+		client_leave(side, client, TIMEOUT, " cause=keepalive");
+	else
+		client_leave(side, client, FAILED, strerror(error));
 }
 
-/* Reads what a client that is to go has sent; returns 0 if the rest must wait
- * for room, or with -l for the next turn.  An endless one has a bound; reads
- * that are small, though there was room, count as larger. */
-static int
-side_drained(struct side *side)
-{
-	size_t room, n = 1;
-
-	while (n > 0 && !side->half_closed && side->drained < DRAIN_MAX) {
-		room = conf.capacity - side->ring.used;
-		if (!side_can_receive(side))
-			return 0;
-		n = side_receive(side);
-		side->drained += n < READ_LEAST && n != room ? READ_LEAST : n;
-	}
-	side->drained = 0;
-	if (n == 0 || side->half_closed || !conf.lossless || !side_paced(side))
-		return 1;
-	due = now;
-	return 0;
-}
-
-/* Closes a client's socket and frees the slot; an earlier reason counts. */
+/* Its EOF was read. */
 static void
-side_close(struct side *side, enum reason reason)
+client_end(struct side *side, struct client *client)
 {
-	struct side *other = side->other;
-	int unacked = socket_unacked(side->fd);
+	client->ended = now;
+	client->unread = 0;
+	if (client->shut)
+		client_leave(side, client, SHUTDOWN, "");
+	else if (conf.eof_hold == 0)
+		client_leave(side, client, END, "");
+	if (client->state == LEAVING)
+		return;
+	client->state = HALF_CLOSED;
+	changes++;
+	log_event(LOG_INFO, "half_close", "side=%s session=" U64, side->name,
+	    client->session);
+}
 
-	if (side->shut && unacked > 0)
-		unacked--;	/* Linux counts the FIN as a byte */
-	side_lose(side, reason, "");
-	close(side->fd);	/* never again, also after EINTR */
-	side->fd = 0;
-	side->left = now;
-	side->counts[side->lost]++;
-	other->unacked += (uint64_t)unacked;
-	log_event(LOG_INFO, "disconnect", "%s session=" U64 " peer=%s "
-	    "reason=%s%s duration=%.3f received=" U64 " sent=" U64
-	    " unacked=%d held=%zu state=%s", side->name, side->session,
-	    side->peer, reason_names[side->lost], side->detail,
-	    SECS(now - side->since), side->received - side->received_before,
-	    other->sent - side->sent_before, unacked, other->ring.used,
+/* Its system acknowledges nothing.  Its socket stays open: if the line comes
+ * back, TCP delivers what is on its way.  Until then it counts as absent. */
+static void
+client_silence(struct side *side, struct client *client)
+{
+	client->state = SILENT;
+	client->silenced = now;
+	changes++;
+	log_event(LOG_WARNING, "silent", "side=%s session=" U64 " peer=%s "
+	    "unacked=%zu held=%zu state=%s", side->name, client->session,
+	    client->peer, side->out->ring.away, side->out->ring.used,
 	    state_name());
 }
 
+/* Bytes came from a client, behind the last one that the ring holds. */
+static void
+client_received(struct side *side, struct client *client, size_t size,
+    size_t room)
+{
+	struct flow *flow = side->in;
+	struct ring *ring = &flow->ring;
+
+	flow->session = client->session;
+	flow->received += size;
+	client->received += size;
+	client->unread -= size < client->unread ? size : client->unread;
+	client->heard = client->alive = now;
+	if (client->state == SILENT)
+		client_resume(side, client);
+	if (conf.trace)
+		trace_bytes(flow->name, client->session, ring->bytes +
+		    ring_offset(ring, ring->used), size);
+	if (size > room)
+		flow_drop(flow, size, client->session, now >=
+		    side_expires_at(flow->to) ? "expired" : "overflow");
+	else {
+		ring_put(ring, size);
+		flow_end_drops(flow);
+	}
+}
+
+/* Receives once from a client: what has room in one piece, or else a small read
+ * that is stored or dropped whole.  No more is read than has room where nothing
+ * may be dropped, and no more than had arrived from one that is leaving. */
+static void
+client_receive(struct side *side, struct client *client)
+{
+	struct ring *ring = &side->in->ring;
+	struct client *receiver = side_receiver(side->in->to);
+	size_t room, most, end;
+	enum intake intake;
+	ssize_t n;
+
+	if (receiver != NULL && ring->away > 0 && (receiver->unasked >=
+	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL))
+		client_ask(side->in->to, receiver);
+	intake = flow_intake(side->in);
+	if (intake == WAIT)
+		return;
+	room = intake == DROP ? 0 : conf.capacity - ring->used;
+	end = ring_offset(ring, ring->used);
+	most = ring_piece(ring, end, room);
+	if (most < READ_SMALL)
+		most = READ_SMALL;
+	if (intake == STORE && room < most)
+		most = room;
+	if (client->state == LEAVING && client->unread < most)
+		most = client->unread;
+	n = recv(client->fd, ring->bytes + end, most, 0);
+	if (n > 0)
+		client_received(side, client, (size_t)n, room);
+	else if (n == 0)
+		client_end(side, client);
+	else if (client->state != LEAVING)
+		client_fail(side, client, errno);
+	else if (errno != EINTR)
+		client->unread = 0;
+}
+
+/* Sends the oldest unsent piece to the newest client, as much as its socket
+ * takes. */
+static void
+client_send(struct side *side, struct client *client)
+{
+	struct ring *ring = &side->out->ring;
+	size_t first = ring_offset(ring, ring->away);
+	ssize_t n = send(client->fd, ring->bytes + first,
+	    ring_piece(ring, first, ring_unsent(ring)), 0);
+
+	if (n < 0) {
+		client_fail(side, client, errno);
+		return;
+	}
+	if (ring->away == 0) {		/* it owed nothing until now */
+		client->alive = client->asked = now;
+		client->ask_wait = ASK_FIRST;
+	}
+	ring->away += (size_t)n;
+	client->unasked += (size_t)n;
+}
+
+/* Closes a client that has been read out.  The connection is aborted if its
+ * bytes go to the next client, or its system might still deliver them. */
+static void
+client_close(struct side *side, struct client *client)
+{
+	struct linger abort_now = { 1, 0 };
+
+	if (client->unacked > 0 &&
+	    (stop_time == NEVER || conf.file != NULL))
+		setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abort_now,
+		    sizeof abort_now);
+	close(client->fd);	/* never again, also after EINTR */
+	side->counts[client->reason]++;
+	side_ask(side);
+	log_event(LOG_INFO, "disconnect", "side=%s session=" U64 " peer=%s "
+	    "reason=%s%s duration=%.3f received=" U64 " sent=" U64
+	    " unacked=%zu held=%zu state=%s", side->name, client->session,
+	    client->peer, reason_names[client->reason], client->detail,
+	    SECS(now - client->since), client->received, client->sent,
+	    client->unacked, side->out->ring.used, state_name());
+	side->count--;
+	memmove(client, client + 1, (size_t)(&side->clients[side->count] -
+	    client) * sizeof *client);
+	changes++;
+}
+
+/* Reads clients that are leaving, the oldest first, and closes those that are
+ * read out.  Where one must wait for room, a line tells. */
+static void
+side_drain(struct side *side)
+{
+	struct client *client = side->clients;
+
+	while (client < side->clients + side->count) {
+		while (client == side->clients && client->state == LEAVING &&
+		    client->unread > 0 && flow_intake(side->in) != WAIT)
+			client_receive(side, client);
+		if (client->state == LEAVING && client->unread == 0) {
+			client_close(side, client);
+			continue;
+		}
+		if (client->state == LEAVING && !client->told) {
+			client->told = 1;
+			log_event(LOG_INFO, "leaving", "side=%s session=" U64
+			    " peer=%s reason=%s%s unread=%zu state=%s",
+			    side->name, client->session, client->peer,
+			    reason_names[client->reason], client->detail,
+			    client->unread, state_name());
+		}
+		client++;
+	}
+}
+
+/* ---- Newcomers ------------------------------------------------------- */
+
 /* Whether -A or -B lets a peer in; everyone where it is not given. */
+static int
+net_has(const struct net *net, const unsigned char *bytes)
+{
+	size_t whole = net->bits / 8, rest = net->bits % 8;
+	int mask = 0xff00 >> rest & 0xff;
+
+	return memcmp(net->bytes, bytes, whole) == 0 && (rest == 0 ||
+	    ((net->bytes[whole] ^ bytes[whole]) & mask) == 0);
+}
+
 static int
 side_admits(const struct side *side, const struct sockaddr_storage *peer)
 {
-	const unsigned char *bytes = peer->ss_family == AF_INET6 ?
-	    ((const struct sockaddr_in6 *)peer)->sin6_addr.s6_addr :
-	    (const void *)&((const struct sockaddr_in *)peer)->sin_addr;
-	const struct net *net;
-	size_t bit;
+	const void *address = peer;
+	const struct sockaddr_in *v4 = address;
+	const struct sockaddr_in6 *v6 = address;
+	const unsigned char *bytes = (const void *)&v4->sin_addr;
+	int i;
 
-	for (net = side->nets; net < side->nets + side->net_count; net++) {
-		if (net->family != peer->ss_family)
-			continue;
-		for (bit = 0; bit < net->bits && ((net->bytes[bit / 8] ^
-		    bytes[bit / 8]) & 0x80 >> bit % 8) == 0; bit++)
-			continue;
-		if (bit == net->bits)
+	if (peer->ss_family == AF_INET6)
+		bytes = v6->sin6_addr.s6_addr;
+	for (i = 0; i < side->net_count; i++)
+		if (side->nets[i].family == peer->ss_family &&
+		    net_has(&side->nets[i], bytes))
 			return 1;
-	}
 	return side->net_count == 0;
 }
 
-/* The newcomer takes the slot, which is free. */
-static void
-side_take(struct side *side)
+/* Whether -r protects the client of a side from a newcomer.  It may have ended,
+ * though nobody has read that yet. */
+static int
+side_is_busy(struct side *side)
 {
-	side_expire(side);
-	side->fd = side->next;
-	side->next = 0;
-	side->lost = STAYS;
-	side->half_closed = side->shut = 0;
-	side->session = ++sessions;
-	side->received_before = side->received;
-	side->sent_before = side->other->sent;
-	side->acked = side->sent_before;
-	side->since = side->heard = side->progress = now;
-	memcpy(side->peer, side->next_peer, sizeof side->peer);
-	side->connects++;
-	log_event(LOG_INFO, "connect", "%s session=" U64 " peer=%s state=%s "
-	    "held=%zu", side->name, side->session, side->peer, state_name(),
-	    side->other->ring.used);
+	struct client *client = side_receiver(side);
+	int error;
+
+	if (client == NULL || client->state != OPEN ||
+	    now - client->heard >= conf.silence)
+		return 0;
+	error = socket_error(client->fd);
+	if (error != 0)
+		client_fail(side, client, error);
+	else if (socket_has_eof(client->fd))
+		client_leave(side, client, END, "");
+	return client->state == OPEN;
 }
 
-/* The newcomer is closed without a byte. */
-static void
-side_refuse(struct side *side, enum reason reason)
+/* Whether a newcomer is let in (STAYS), or why it is refused. */
+static enum reason
+side_answer(struct side *side, int fd, const struct sockaddr_storage *peer)
 {
-	close(side->next);
-	side->next = 0;
+	if (!side_admits(side, peer))
+		return DENIED;
+	if (!socket_prepare(fd))
+		return LIMIT;
+	return side_is_busy(side) ? BUSY : STAYS;
+}
+
+/* Closes a newcomer without a byte. */
+static void
+side_refuse(struct side *side, int fd, const char *peer, enum reason reason)
+{
+	close(fd);
 	side->counts[reason]++;
-	side->refused_unsaid++;
+	side->refused++;
 	side->refusal = reason;
-	memcpy(side->refused_peer, side->next_peer, sizeof side->peer);
-	side_tell(side);
+	snprintf(side->refused_peer, ADDRESS_SIZE, "%s", peer);
+	if (now >= side_tells_at(side))
+		side_tell(side);
 }
 
-/* Closes a client that is lost or that a newcomer replaces, once it is read out
- * and if it was silent for long enough (-r); the newcomer takes the slot. */
+/* Lets a newcomer in.  From now on it is sent to. */
 static void
-side_change(struct side *side)
+side_come(struct side *side, int fd, const char *peer)
 {
-	int comes = side->next > 0 && stop_time == NEVER;
+	struct client *client = side_receiver(side);
 
-	if (side->fd > 0 && (comes || side->lost != STAYS)) {
-		if (stop_time == NEVER && !side_drained(side))
-			return;
-		if (side_connected(side) && !side->half_closed &&
-		    now - side->heard < conf.silence) {
-			side_refuse(side, BUSY);
-			return;
-		}
-		side_close(side, REPLACED);
-	}
-	if (comes)
-		side_take(side);
+	if (client != NULL)
+		client_leave(side, client, REPLACED, "");
+	side_expire(side);
+	side_drain(side);
+	client = &side->clients[side->count++];
+	*client = (struct client){ .fd = fd, .session = ++sessions,
+	    .ask_wait = ASK_FIRST, .asked = now, .since = now, .heard = now,
+	    .took = now, .alive = now };
+	snprintf(client->peer, sizeof client->peer, "%s", peer);
+	socket_tune(fd);
+	side->connects++;
+	changes++;
+	log_event(LOG_INFO, "connect", "side=%s session=" U64 " peer=%s "
+	    "state=%s held=%zu", side->name, client->session, client->peer,
+	    state_name(), side->out->ring.used);
 }
 
-/* A newcomer.  Its peer is what accept() gave; getpeername() fails on one
- * already reset. */
+/* A newcomer.  Its peer is what accept() gave; getpeername() fails on one that
+ * was already reset. */
 static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
     socklen_t length)
 {
-	side->next = fd;
-	address_text(address, length, side->next_peer);
-	if (!side_admits(side, address))
-		side_refuse(side, DENIED);
-	else if (!socket_prepare(fd))
-		side_refuse(side, LIMIT);
-	else {
-		socket_tune(fd);
-		side_change(side);
-	}
+	char peer[ADDRESS_SIZE];
+	enum reason answer;
+
+	address_text(address, length, peer);
+	answer = side_answer(side, fd, address);
+	if (answer == STAYS)
+		side_come(side, fd, peer);
+	else
+		side_refuse(side, fd, peer, answer);
 }
 
 /* ---- Totals and metrics ---------------------------------------------- */
 
-/* Logs what was counted since start, both directions and both sides. */
+/* Asks all clients what they have acknowledged, so that counts are exact. */
+static void
+acks_ask(void)
+{
+	side_ask(&sides[SIDE_A]);
+	side_ask(&sides[SIDE_B]);
+}
+
+/* Logs what was counted since the start, both directions and both sides. */
 static void
 totals_log(int level)
 {
+	const struct flow *f;
 	struct side *s;
 
-	for (EACH(s, sides))
+	acks_ask();
+	for (f = flows; f < flows + SIDES; f++)
 		log_event(level, "stats", "dir=%s received=" U64 " sent=" U64
 		    " dropped=" U64 " held=%zu capacity=%zu drops=" U64
-		    " unacked=" U64, s->dir, s->received, s->sent, s->dropped,
-		    s->ring.used, conf.capacity, s->drops, s->unacked);
-	for (EACH(s, sides))
-		log_event(level, "stats", "%s connected=%d session=" U64
-		    " peer=%s connects=" U64, s->name, side_connected(s),
-		    side_connected(s) ? s->session : 0,
-		    side_connected(s) ? s->peer : "-", s->connects);
+		    " unacked=" U64, f->name, f->received, f->sent, f->dropped,
+		    f->ring.used, conf.capacity, f->drops, f->unacked);
+	for (s = sides; s < sides + SIDES; s++) {
+		const struct client *client = side_present(s);
+
+		log_event(level, "stats", "side=%s connected=%d session=" U64
+		    " peer=%s connects=" U64, s->name, client != NULL,
+		    client != NULL ? client->session : 0,
+		    client != NULL ? client->peer : "-", s->connects);
+	}
 }
 
 /* Adds a count in at most four characters: 999, 1.2k, 12k, 999M. */
@@ -1011,97 +1551,167 @@ page_add_human(double count)
 	    count, unit);
 }
 
+/* Columns of the terminal. */
+static size_t
+live_width(void)
+{
+#ifdef TIOCGWINSZ
+	struct winsize window;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0)
+		return window.ws_col;
+#endif
+	return 80;
+}
+
 /* Draws the live line: state; of each side the peer without its port, and what
  * came from there: rate, total, and held bytes as a bar; dropped bytes.  It is
  * cut so that it never wraps. */
 static void
 live_draw(void)
 {
-	const struct side *s;
-	size_t width = 80;
-#ifdef TIOCGWINSZ
-	struct winsize window;
+	size_t width = live_width() + strlen("\r\033[K") - 1;
+	struct side *s;
 
-	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 0)
-		width = window.ws_col;
-#endif
 	page_used = 0;
 	page_add("\r\033[K%s", state_name());
-	for (EACH(s, sides)) {
-		const char *peer = side_connected(s) ? s->peer : "-:";
-		int marks = (int)((s->ring.used * 3 + conf.capacity - 1) /
+	for (s = sides; s < sides + SIDES; s++) {
+		const struct client *client = side_present(s);
+		const char *peer = client != NULL ? client->peer : "-:";
+		int marks = (int)((s->in->ring.used * 3 + conf.capacity - 1) /
 		    conf.capacity);
 
 		page_add(" %.*s %c", (int)(strrchr(peer, ':') - peer), peer,
-		    s->dir[0] == 'A' ? '>' : '<');
-		page_add_human(s->rate);
+		    s == sides ? '>' : '<');
+		page_add_human(s->in->rate);
 		page_add("/s ");
-		page_add_human((double)s->sent);
+		page_add_human((double)s->in->sent);
 		page_add(" %.*s%.*s", marks, "###", 3 - marks, "...");
 	}
 	page_add(" !");
-	page_add_human((double)(sides[SIDE_A].dropped + sides[SIDE_B].dropped));
-	width += strlen("\r\033[K") - 1;
+	page_add_human((double)(flows[SIDE_A].dropped + flows[SIDE_B].dropped));
 	page_used = page_used < width ? page_used : width;
 	live_shown = page_write(STDERR_FILENO);
 }
 
-/* Adds a metric in the Prometheus text format 0.0.4: its head, if help is
- * given, and a value of each side, labelled with "dir" or "side" and the reason
- * if there is one. */
+/* Adds the head of a metric in the Prometheus text format 0.0.4. */
 static void
-metric_add(const char *name, const char *help, const char *key,
-    const char *reason, uint64_t a, uint64_t b)
+metric_head(const char *name, const char *help)
+{
+	page_add("# HELP tcpbridge_%s %s\n# TYPE tcpbridge_%s %s\n", name, help,
+	    name, strstr(name, "_total") != NULL ? "counter" : "gauge");
+}
+
+/* Adds a metric with a value for each direction. */
+static void
+metric_flows(const char *name, const char *help, uint64_t a, uint64_t b)
+{
+	metric_head(name, help);
+	page_add("tcpbridge_%s{dir=\"%s\"} " U64 "\ntcpbridge_%s{dir=\"%s\"} "
+	    U64 "\n", name, flows[SIDE_A].name, a, name, flows[SIDE_B].name, b);
+}
+
+/* Adds the values of a metric for each side. */
+static void
+metric_sides(const char *name, uint64_t a, uint64_t b)
+{
+	page_add("tcpbridge_%s{side=\"A\"} " U64 "\ntcpbridge_%s{side=\"B\"} "
+	    U64 "\n", name, a, name, b);
+}
+
+/* Adds how many clients went, or were refused, for some reasons. */
+static void
+metric_reasons(const char *name, enum reason first, enum reason end)
 {
 	const struct side *s;
+	enum reason reason;
 
-	if (help != NULL)
-		page_add("# HELP tcpbridge_%s %s\n# TYPE tcpbridge_%s %s\n",
-		    name, help, name, strstr(name, "_total") ? "counter" :
-		    "gauge");
-	for (EACH(s, sides))
-		page_add("tcpbridge_%s{%s=\"%s\"%s%s%s} " U64 "\n", name, key,
-		    *key == 'd' ? s->dir : s->name + strlen("side="),
-		    reason != NULL ? ",reason=\"" : "",
-		    reason != NULL ? reason : "",
-		    reason != NULL ? "\"" : "", s == sides ? a : b);
+	for (reason = first; reason < end; reason++)
+		for (s = sides; s < sides + SIDES; s++)
+			page_add("tcpbridge_%s{side=\"%s\",reason=\"%s\"} " U64
+			    "\n", name, s->name, reason_names[reason],
+			    s->counts[reason]);
+}
+
+/* Adds a metric of the bridge itself. */
+static void
+metric_add(const char *name, const char *help, uint64_t value)
+{
+	metric_head(name, help);
+	page_add("tcpbridge_%s " U64 "\n", name, value);
+}
+
+/* Adds the metrics of both directions. */
+static void
+metrics_add_flows(void)
+{
+	const struct flow *a = &flows[SIDE_A], *b = &flows[SIDE_B];
+
+	metric_flows("bytes_received_total", "Bytes received.", a->received,
+	    b->received);
+	metric_flows("bytes_sent_total", "Bytes that clients acknowledged.",
+	    a->sent, b->sent);
+	metric_flows("bytes_dropped_total", "Bytes dropped.", a->dropped,
+	    b->dropped);
+	metric_flows("bytes_unacked_total", "Bytes that came back "
+	    "unacknowledged when a client went.", a->unacked, b->unacked);
+	metric_flows("drops_total", "Reads dropped, and expiries.", a->drops,
+	    b->drops);
+	metric_flows("held_bytes", "Bytes held now.", a->ring.used,
+	    b->ring.used);
+	metric_flows("away_bytes", "Bytes of these that are on their way.",
+	    a->ring.away, b->ring.away);
+}
+
+/* Whether the newest client of a side is silent. */
+static int
+side_is_silent(struct side *side)
+{
+	const struct client *receiver = side_receiver(side);
+
+	return receiver != NULL && receiver->state == SILENT;
+}
+
+/* Adds the metrics of both sides. */
+static void
+metrics_add_sides(void)
+{
+	struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B];
+
+	metric_head("connected", "A client is present.");
+	metric_sides("connected", side_present(a) != NULL,
+	    side_present(b) != NULL);
+	metric_head("silent", "A client is there, but acknowledges nothing.");
+	metric_sides("silent", (uint64_t)side_is_silent(a),
+	    (uint64_t)side_is_silent(b));
+	metric_head("leaving", "Clients that wait to be read before they are "
+	    "closed.");
+	metric_sides("leaving", (uint64_t)(a->count -
+	    (side_receiver(a) != NULL)), (uint64_t)(b->count -
+	    (side_receiver(b) != NULL)));
+	metric_head("connects_total", "Clients that came.");
+	metric_sides("connects_total", a->connects, b->connects);
+	metric_head("disconnects_total", "Clients that went, by reason.");
+	metric_reasons("disconnects_total", END, DENIED);
+	metric_head("refused_total", "Newcomers refused, by reason.");
+	metric_reasons("refused_total", DENIED, REASONS);
 }
 
 /* Adds all metrics. */
 static void
 metrics_add(void)
 {
-#define BOTH(what) sides[SIDE_A].what, sides[SIDE_B].what
-#define BY_DIR(name, what, help) metric_add(name, help, "dir", NULL, BOTH(what))
-#define METRIC(name, type, help) "# HELP tcpbridge_" name " " help "\n" \
-    "# TYPE tcpbridge_" name " " type "\ntcpbridge_" name
-	int i;
-
-	BY_DIR("bytes_received_total", received, "Bytes received.");
-	BY_DIR("bytes_sent_total", sent, "Bytes sent.");
-	BY_DIR("bytes_dropped_total", dropped, "Bytes dropped.");
-	BY_DIR("bytes_unacked_total", unacked, "Bytes sent that a connection "
-	    "left unacknowledged.");
-	BY_DIR("drops_total", drops, "Reads dropped, and expiries.");
-	BY_DIR("held_bytes", ring.used, "Bytes held now.");
-	metric_add("connected", "A client is there.", "side", NULL,
-	    (uint64_t)side_connected(&sides[SIDE_A]),
-	    (uint64_t)side_connected(&sides[SIDE_B]));
-	metric_add("connects_total", "Clients that came.", "side", NULL,
-	    BOTH(connects));
-	for (i = END; i < REASONS; i++)
-		metric_add(i < DENIED ? "disconnects_total" : "refused_total",
-		    i == END ? "Clients that went, by reason." : i == DENIED ?
-		    "Newcomers refused, by reason." : NULL, "side",
-		    reason_names[i], BOTH(counts[i]));
-	page_add(METRIC("capacity_bytes", "gauge", "Most bytes held in each "
-	    "direction.") " %zu\n", conf.capacity);
-	page_add(METRIC("log_lost_lines_total", "counter", "Log lines not "
-	    "written.") " " U64 "\n", log_lost);
-	page_add(METRIC("start_time_seconds", "gauge", "Start, seconds since "
-	    "1970.") " %" PRId64 "\n", (int64_t)start_time);
-	page_add(METRIC("build_info", "gauge", "Version and name.")
-	    "{version=\"" VERSION "\",name=\"%s\"} 1\n", conf.name);
+	acks_ask();
+	metrics_add_flows();
+	metrics_add_sides();
+	metric_add("capacity_bytes", "Most bytes held in each direction.",
+	    conf.capacity);
+	metric_add("log_lost_lines_total", "Log lines not written.", log_lost);
+	metric_add("start_time_seconds", "Start, seconds since 1970.",
+	    (uint64_t)start_time);
+	metric_head("build_info", "Version and name.");
+	page_add("tcpbridge_build_info{version=\"" VERSION "\",name=\"%s\"} "
+	    "1\n", conf.name);
 }
 
 /* Answers a request line, "method target HTTP/1.x", at once: a fresh socket
@@ -1174,167 +1784,636 @@ scrape_accept(int fd)
 {
 	struct scrape *s, *oldest = scrapes;
 
-	for (EACH(s, scrapes))
-		oldest = s->deadline < oldest->deadline ? s : oldest;
+	for (s = scrapes; s < scrapes + SCRAPES; s++)
+		if (s->deadline < oldest->deadline)
+			oldest = s;
 	if (oldest->fd > 0)
 		close(oldest->fd);
 	*oldest = (struct scrape){ .fd = fd,
 	    .deadline = socket_prepare(fd) ? now + PATIENCE : now };
 }
 
+/* ---- Deadlines ------------------------------------------------------- */
+
+/* Each function returns a time or NEVER, and does nothing else. */
+
+/* When -e is over for a client whose EOF was read. */
+static int64_t
+half_closed_at(const struct client *client)
+{
+	return client->state == HALF_CLOSED ?
+	    after(client->ended, conf.eof_hold) : NEVER;
+}
+
+/* When -i is over.  Time in which a client is not read does not count. */
+static int64_t
+idle_at(struct side *side, const struct client *client)
+{
+	if (stop_time != NEVER || client != side_sender(side) ||
+	    !wants_read(side))
+		return NEVER;
+	return after(client->heard, conf.idle);
+}
+
+/* When -w is over: bytes are held for a client, and it acknowledges none. */
+static int64_t
+stall_at(const struct side *side, const struct client *client)
+{
+	if (client->state == SILENT || side->out->ring.used == 0)
+		return NEVER;
+	return after(client->took, conf.stall);
+}
+
+/* When a client is silent: it acknowledges nothing and sends nothing for twice
+ * -k.  Keepalive is not sent while data is unacknowledged (tcp(7)). */
+static int64_t
+silent_at(const struct side *side, const struct client *client)
+{
+	if (client->state != OPEN || side->out->ring.away == 0 ||
+	    conf.keepalive == 0)
+		return NEVER;
+	return client->alive + 2 * conf.keepalive;
+}
+
+/* When a sender that waits for its receiver need not wait any longer (-g). */
+static int64_t
+stuck_at(const struct flow *flow)
+{
+	const struct client *receiver = side_present(flow->to);
+
+	if (conf.lossless || receiver == NULL ||
+	    side_sender(flow->from) == NULL || flow_intake(flow) != WAIT)
+		return NEVER;
+	return after(receiver->took, conf.grace);
+}
+
+/* When to ask a client's system for acknowledgements.  This is often where room
+ * is short; 20 times within -g or -w where bytes wait to be sent; else twice
+ * within the time of -k, so an idle bridge wakes up once. */
+static int64_t
+ask_at(const struct side *side, const struct client *client)
+{
+	int64_t patience = conf.stall, wait = NEVER;
+
+	if (side->out->ring.away == 0)
+		return NEVER;
+	if (conf.keepalive > 0)
+		wait = conf.keepalive / 2;
+	if (conf.stall != NEVER)
+		wait = sooner(wait, conf.stall / 4 + MSEC);
+	if (client->state == SILENT)
+		return after(client->asked, wait);
+	if (now - client->took < conf.grace)
+		patience = sooner(conf.grace, conf.stall);
+	if (ring_unsent(&side->out->ring) > 0 && patience != NEVER)
+		wait = sooner(wait, patience / 20 + MSEC);
+	if (flow_is_short(side->out))
+		wait = sooner(wait, client->ask_wait);
+	if (stop_time != NEVER)
+		wait = sooner(wait, ASK_LAST);
+	return after(client->asked, wait);
+}
+
+/* When something is next due on a side. */
+static int64_t
+side_due(struct side *side)
+{
+	const struct client *client = side_receiver(side);
+	int64_t due = stuck_at(side->in);
+
+	due = sooner(due, flow_tells_at(side->in));
+	due = sooner(due, side_tells_at(side));
+	if (ring_unsent(&side->out->ring) > 0)
+		due = sooner(due, side_expires_at(side));
+	if (client == NULL)
+		return due;
+	due = sooner(due, half_closed_at(client));
+	due = sooner(due, idle_at(side, client));
+	due = sooner(due, stall_at(side, client));
+	due = sooner(due, silent_at(side, client));
+	return sooner(due, ask_at(side, client));
+}
+
+/* When the loop is next due, if nothing happens before. */
+static int64_t
+loop_due(void)
+{
+	int64_t due = sooner(stop_time, after(totals_last, conf.period));
+	size_t i;
+
+	for (i = 0; i < SIDES; i++)
+		due = sooner(due, side_due(&sides[i]));
+	for (i = 0; i < (size_t)listener_count; i++)
+		if (listeners[i].rest_until > now)
+			due = sooner(due, listeners[i].rest_until);
+	for (i = 0; i < SCRAPES; i++)
+		if (scrapes[i].fd > 0)
+			due = sooner(due, scrapes[i].deadline);
+	return due;
+}
+
+/* ---- What a restart keeps (-f) --------------------------------------- */
+
+/* The file: a head of SAVE_HEAD bytes in text, the bytes of the ring A->B, then
+ * those of the ring B->A.  The head has both sizes, the times when side B and
+ * side A were left (microseconds since 1970), and the FNV-1a sum of all else. */
+#define SAVE_HEAD 128
+#define SAVE_FORMAT "tcpbridge-held-1 %zu %zu %" PRId64 " %" PRId64
+
+static uint64_t
+save_sum(uint64_t sum, const void *bytes, size_t size)
+{
+	const unsigned char *byte = bytes;
+
+	while (size-- > 0)
+		sum = (sum ^ *byte++) * UINT64_C(0x100000001b3);
+	return sum;
+}
+
+static uint64_t
+save_sum_flow(uint64_t sum, const struct ring *ring)
+{
+	size_t piece = ring_piece(ring, ring->start, ring->used);
+
+	sum = save_sum(sum, ring->bytes + ring->start, piece);
+	return save_sum(sum, ring->bytes, ring->used - piece);
+}
+
+/* The sum of a head's numbers and of what both rings hold. */
+static uint64_t
+save_sum_all(const char *numbers)
+{
+	uint64_t sum = save_sum(UINT64_C(0xcbf29ce484222325), numbers,
+	    strlen(numbers));
+
+	sum = save_sum_flow(sum, &flows[SIDE_A].ring);
+	return save_sum_flow(sum, &flows[SIDE_B].ring);
+}
+
+/* Moves a number of bytes with read() or write(); returns 0, or -1 and errno,
+ * which is 0 at the end of a file. */
+static int
+file_read(int fd, void *bytes, size_t size)
+{
+	char *next = bytes;
+	ssize_t n;
+
+	while (size > 0) {
+		errno = 0;
+		n = read(fd, next, size);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return -1;
+		next += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+static int
+file_write(int fd, const void *bytes, size_t size)
+{
+	const char *next = bytes;
+	ssize_t n;
+
+	while (size > 0) {
+		n = write(fd, next, size);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		next += n;
+		size -= (size_t)n;
+	}
+	return 0;
+}
+
+static int
+file_write_ring(int fd, const struct ring *ring)
+{
+	size_t piece = ring_piece(ring, ring->start, ring->used);
+
+	if (file_write(fd, ring->bytes + ring->start, piece) < 0)
+		return -1;
+	return file_write(fd, ring->bytes, ring->used - piece);
+}
+
+/* A rename is on the disk once its directory is. */
+static void
+directory_sync(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char directory[SAVE_PATH];
+	int fd;
+
+	snprintf(directory, sizeof directory, "%.*s", slash == NULL ? 1 :
+	    (int)(slash - path) + 1, slash == NULL ? "." : path);
+	fd = open(directory, O_RDONLY);
+	if (fd < 0)
+		return;
+	fsync(fd);
+	close(fd);
+}
+
+/* Refuses what is not a plain file of this user: somebody else could have put
+ * it there. */
+static void
+save_check(int fd, const char *path)
+{
+	struct stat file;
+
+	if (fd < 0 || fstat(fd, &file) < 0)
+		fatal(1, "-f: %s: %s", path, strerror(errno));
+	if (!S_ISREG(file.st_mode) || file.st_uid != geteuid() ||
+	    file.st_nlink > 1)
+		fatal(1, "-f: %s: not a plain file of this user", path);
+}
+
+/* Opens and locks the file that a stop would write; returns -1 if another
+ * bridge has it.  That one may rename it before it ends. */
+static int
+save_lock(void)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct stat file, named;
+	int fd = open(save_new, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK,
+	    S_IRUSR | S_IWUSR);
+
+	save_check(fd, save_new);
+	if (fcntl(fd, F_SETLK, &lock) == 0 && fstat(fd, &file) == 0 &&
+	    stat(save_new, &named) == 0 && file.st_ino == named.st_ino) {
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		return fd;
+	}
+	close(fd);
+	return -1;
+}
+
+/* Opens the file that a stop would write, so a bad place is found at the start.
+ * A bridge that is just stopping gets time for it. */
+static void
+save_open(void)
+{
+	struct timespec nap = { 0, 100000000 };
+	int tries;
+
+	if (snprintf(save_new, sizeof save_new, "%s.new", conf.file) >=
+	    (int)sizeof save_new)
+		fatal(1, "-f: %s: name too long", conf.file);
+	for (tries = 0; save_fd < 0; tries++) {
+		if (tries > 30)
+			fatal(1, "-f: %s: another tcpbridge uses it",
+			    conf.file);
+		if (tries > 0)
+			nanosleep(&nap, NULL);
+		save_fd = save_lock();
+	}
+}
+
+/* The time of day when the bridge's clock was 0, microseconds since 1970. */
+static int64_t
+wall_offset(void)
+{
+	struct timespec wall;
+
+	clock_gettime(CLOCK_REALTIME, &wall);
+	return (int64_t)wall.tv_sec * SECOND + wall.tv_nsec / 1000 - now;
+}
+
+/* Takes one direction from the file; its bytes count as received. */
+static void
+save_take(int fd, struct flow *flow, size_t size, int64_t left)
+{
+	if (size > conf.capacity)
+		fatal(1, "-f: %s: has %zu bytes %s, more than -b %zu",
+		    conf.file, size, flow->name, conf.capacity);
+	if (file_read(fd, flow->ring.bytes, size) < 0)
+		fatal(1, "-f: %s: %s", conf.file, errno != 0 ?
+		    strerror(errno) : "cut short");
+	flow->ring.used = size;
+	flow->received = size;
+	flow->to->left = sooner(now, left - wall_offset());
+}
+
+/* Takes what the last stop saved.  A file that is not whole, or of another
+ * program, ends this one, and stays. */
+static void
+save_load(void)
+{
+	char head[SAVE_HEAD + 1] = "", numbers[SAVE_HEAD + 1], sum[24];
+	int fd = open(conf.file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+	size_t a, b, length;
+	int64_t left_a, left_b;
+	char rest;
+
+	if (fd < 0 && errno == ENOENT)
+		return;
+	save_check(fd, conf.file);
+	if (file_read(fd, head, SAVE_HEAD) < 0 ||
+	    sscanf(head, SAVE_FORMAT, &a, &b, &left_b, &left_a) != 4)
+		fatal(1, "-f: %s: not a file of tcpbridge", conf.file);
+	save_take(fd, &flows[SIDE_A], a, left_b);
+	save_take(fd, &flows[SIDE_B], b, left_a);
+	snprintf(numbers, sizeof numbers, SAVE_FORMAT, a, b, left_b, left_a);
+	length = strlen(numbers);
+	snprintf(sum, sizeof sum, " %016" PRIx64, save_sum_all(numbers));
+	if (strncmp(head, numbers, length) != 0 ||
+	    strncmp(head + length, sum, strlen(sum)) != 0 ||
+	    read(fd, &rest, 1) != 0)
+		fatal(1, "-f: %s: damaged", conf.file);
+	close(fd);
+	save_loaded = 1;
+}
+
+/* The bridge listens, so it owns what it took: the file is removed. */
+static void
+save_remove(void)
+{
+	const struct flow *flow;
+
+	if (!save_loaded)
+		return;
+	if (unlink(conf.file) < 0)
+		fatal(1, "-f: %s: %s", conf.file, strerror(errno));
+	for (flow = flows; flow < flows + SIDES; flow++)
+		log_event(LOG_NOTICE, "restore", "dir=%s bytes=%zu age=%.3f",
+		    flow->name, flow->ring.used, SECS(now - flow->to->left));
+}
+
+/* Writes what both rings hold.  Returns 0, or -1 and errno. */
+static int
+save_write(void)
+{
+	const struct ring *a = &flows[SIDE_A].ring, *b = &flows[SIDE_B].ring;
+	int64_t wall = wall_offset();
+	char numbers[SAVE_HEAD - 20], head[2 * SAVE_HEAD];
+
+	snprintf(numbers, sizeof numbers, SAVE_FORMAT, a->used, b->used,
+	    sides[SIDE_B].left + wall, sides[SIDE_A].left + wall);
+	snprintf(head, sizeof head, "%s %016" PRIx64 "%*s", numbers,
+	    save_sum_all(numbers), SAVE_HEAD, "\n");
+	head[SAVE_HEAD - 1] = '\n';
+	if (ftruncate(save_fd, 0) < 0 ||
+	    file_write(save_fd, head, SAVE_HEAD) < 0 ||
+	    file_write_ring(save_fd, a) < 0 ||
+	    file_write_ring(save_fd, b) < 0 || fsync(save_fd) < 0 ||
+	    rename(save_new, conf.file) < 0)
+		return -1;
+	directory_sync(conf.file);
+	return 0;
+}
+
+/* At the end of a stop: saves what is held, if -f asks for it.  Returns the
+ * number of bytes that are lost. */
+static size_t
+save_end(void)
+{
+	const struct flow *flow;
+	size_t held = flows[SIDE_A].ring.used + flows[SIDE_B].ring.used;
+
+	if (conf.file == NULL)
+		return held;
+	if (held == 0) {
+		unlink(save_new);
+		return 0;
+	}
+	if (save_write() < 0) {
+		log_event(LOG_WARNING, "save_failed",
+		    "file=\"%s\" error=\"%s\"", conf.file, strerror(errno));
+		unlink(save_new);
+		return held;
+	}
+	for (flow = flows; flow < flows + SIDES; flow++)
+		log_event(LOG_NOTICE, "save", "dir=%s bytes=%zu", flow->name,
+		    flow->ring.used);
+	return 0;
+}
+
 /* ---- The loop -------------------------------------------------------- */
 
-/* How long a client that sends nothing may acknowledge nothing, either: twice
- * -k, for keepalive is not sent while data is unacknowledged (tcp(7)).  A live
- * client that takes nothing looks the same, so not where -w says never; and
- * where data waits for it, -w decides if that is no longer. */
-static int64_t
-side_ack_limit(const struct side *side)
-{
-	int64_t limit = 2 * conf.keepalive;
-
-	return !side_connected(side) || side->acked == side->other->sent ||
-	    limit == 0 || conf.stall == NEVER ||
-	    (wants_write(side) && conf.stall <= limit) ? NEVER : limit;
-}
-
-/* How often to ask what a client has acknowledged: often enough for -g and -w
- * while data waits for it, and for that limit. */
-static int64_t
-side_sampling(const struct side *side)
-{
-	int64_t limit = side_ack_limit(side), patience = !wants_write(side) ?
-	    NEVER : conf.grace < conf.stall && now - side->progress <
-	    conf.grace ? conf.grace : conf.stall;
-
-	return patience == NEVER && limit == NEVER ? NEVER : MSEC +
-	    (patience / 20 < limit / 4 ? patience / 20 : limit / 4);
-}
-
-/* Asks, if it is time to or a limit would be over; more acked is progress. */
+/* A client's time for taking bytes is over.  Its program hangs if its system
+ * lives: the window is shut, or it has sent something lately. */
 static void
-side_sample(struct side *side)
+client_stall(struct side *side, struct client *client)
 {
-	int64_t every = side_sampling(side);
-	uint64_t acked;
+	if (client->state == HALF_CLOSED ||
+	    now - client->alive < conf.stall / 2 ||
+	    socket_window_shut(client->fd))
+		client_leave(side, client, TIMEOUT, " cause=write");
+	else
+		client_silence(side, client);
+}
 
-	if (every == NEVER || (now - side->progress < conf.stall &&
-	    now - side->acked_time < side_ack_limit(side) &&
-	    !is_over(side->sampled, every)))
-		return;
-	acked = side->other->sent - (uint64_t)socket_unacked(side->fd);
-	if (acked > side->acked) {
-		side->acked = acked;
-		side->progress = side->acked_time = now;
+/* Does what is due for the client that is sent to. */
+static void
+client_review(struct side *side, struct client *client)
+{
+	int64_t wait = client->ask_wait;
+
+	if (now >= ask_at(side, client)) {
+		client_ask(side, client);
+		/* Nothing new: the next question comes later. */
+		if (client->took < now)
+			client->ask_wait = sooner(2 * wait, ASK_LAST);
 	}
-	side->sampled = now;
-	is_over(now, side_sampling(side));
+	if (now >= half_closed_at(client))
+		client_leave(side, client, END, "");
+	else if (now >= idle_at(side, client))
+		client_leave(side, client, TIMEOUT, " cause=idle");
+	if (client->state == LEAVING || (now < stall_at(side, client) &&
+	    now < silent_at(side, client)))
+		return;
+	side_ask(side);		/* it may have acknowledged since */
+	if (now >= stall_at(side, client))
+		client_stall(side, client);
+	else if (now >= silent_at(side, client) &&
+	    socket_window_shut(client->fd))
+		client->alive = now;
+	else if (now >= silent_at(side, client))
+		client_silence(side, client);
 }
 
-/* Does what is due on a side by the clock. */
+/* During a stop: a client gets EOF when it was sent all that came for it from
+ * the other side, until the signal at the least.  One that had sent EOF itself
+ * goes when it has acknowledged all. */
 static void
-side_timers(struct side *side)
+side_finish(struct side *side)
 {
+	const struct side *from = side->out->from;
+	struct client *client = side_receiver(side);
+
+	if (client == NULL || ring_unsent(&side->out->ring) > 0 ||
+	    from->count > 1)
+		return;
+	if (from->count == 1 && from->clients[0].unread > 0)
+		return;
+	if (!client->shut) {
+		client->shut = 1;
+		shutdown(client->fd, SHUT_WR);
+	}
+	if (client->state == HALF_CLOSED && side->out->ring.away == 0)
+		client_leave(side, client, SHUTDOWN, "");
+}
+
+/* Does what is due on a side. */
+static void
+side_review(struct side *side)
+{
+	struct client *client = side_receiver(side);
+
+	if (client != NULL)
+		client_review(side, client);
+	if (stop_time != NEVER)
+		side_finish(side);
 	side_expire(side);
-	side_tell(side);
-	if (!side_connected(side))
-		return;
-	if (stop_time != NEVER && side->other->ring.used == 0 && !side->shut) {
-		side->shut = 1;		/* has all: gets the EOF */
-		shutdown(side->fd, SHUT_WR);
-	}
-	if (side->half_closed && is_over(side->ended, conf.eof_hold))
-		side_lose(side, END, "");
-	if (wants_read(side) && is_over(side->heard, conf.idle))
-		side_lose(side, TIMEOUT, " cause=idle");
-	if (is_over(side->acked_time, side_ack_limit(side)))
-		side_lose(side, TIMEOUT, " cause=keepalive");
-	if (!wants_write(side))
-		return;
-	is_over(side->progress, conf.grace); /* its sender is read, then */
-	if (is_over(side->progress, conf.stall))
-		side_lose(side, TIMEOUT, " cause=write");
+	side_drain(side);
+	if (now >= flow_tells_at(side->in))
+		flow_tell(side->in);
+	if (now >= side_tells_at(side))
+		side_tell(side);
 }
 
-/* Changes clients that are to go, and does all that is due by the clock; with
- * -t, the totals or new rates in the live line. */
+/* Makes new rates for the live line. */
 static void
-timers_run(void)
+rates_make(void)
 {
-	const char *state;
+	struct flow *flow;
+
+	for (flow = flows; flow < flows + SIDES; flow++) {
+		flow->rate = (double)(flow->sent - flow->rated) /
+		    SECS(now - totals_last);
+		flow->rated = flow->sent;
+	}
+}
+
+/* Does what is due by the clock.  What one side does may allow the other to go
+ * on, so both are looked at until nothing changes. */
+static void
+loop_review(void)
+{
+	unsigned before;
 	struct scrape *scrape;
-	struct listener *l;
-	struct side *s;
 
 	do {
-		state = state_name();
-		due = NEVER;
-		side_change(&sides[SIDE_A]);
-		side_change(&sides[SIDE_B]);
-		side_change(&sides[SIDE_A]);	/* B waits now, perhaps */
-		for (EACH(s, sides))
-			side_sample(s);
-		for (EACH(s, sides))
-			side_timers(s);
-	} while (state_name() != state);	/* another one is lost */
-	for (EACH(scrape, scrapes))
-		if (scrape->fd > 0 && is_over(scrape->deadline, 0)) {
+		before = changes;
+		side_review(&sides[SIDE_A]);
+		side_review(&sides[SIDE_B]);
+	} while (changes != before);
+	for (scrape = scrapes; scrape < scrapes + SCRAPES; scrape++)
+		if (scrape->fd > 0 && now >= scrape->deadline) {
 			close(scrape->fd);
 			scrape->fd = 0;
 		}
-	for (l = listeners; l < listener_end; l++)
-		is_over(l->rest_until, 0);
-	is_over(stop_time, 0);
-	if (is_over(totals_last, conf.period)) {
-		for (EACH(s, sides)) {
-			s->rate = (double)(s->sent - s->rated) /
-			    SECS(now - totals_last);
-			s->rated = s->sent;
-		}
+	if (now >= after(totals_last, conf.period)) {
+		acks_ask();
+		rates_make();
 		totals_last = now;
 		live_shown = 0;
 		if (!live)
 			totals_log(LOG_INFO);
-		is_over(now, conf.period);
 	}
 	if (live && !live_shown)
 		live_draw();
 }
 
+/* Whether accept() failed for the newcomer alone, accept(2): it has gone, or
+ * its network has. */
+static int
+accept_passes(int error)
+{
+	static const int errors[] = { EAGAIN, EWOULDBLOCK, EINTR, ECONNABORTED,
+	    EPROTO, ENOPROTOOPT, ENETDOWN, ENETUNREACH, EHOSTUNREACH,
+#ifdef EHOSTDOWN
+	    EHOSTDOWN,
+#endif
+#ifdef ENONET
+	    ENONET,
+#endif
+	    EOPNOTSUPP };
+	size_t i;
+
+	for (i = 0; i < LENGTH(errors); i++)
+		if (errors[i] == error)
+			return 1;
+	return 0;
+}
+
 /* Takes one client from a listener.  Without descriptors or memory it would be
- * reported again and again, so the listener rests. */
+ * reported again and again, so the listener rests for a second. */
 static void
 listener_accept(struct listener *listener)
 {
 	struct sockaddr_storage address = { 0 };
 	socklen_t length = sizeof address;
 	int fd = accept(listener->fd, (struct sockaddr *)&address, &length);
-	int lack = fd < 0 && errno != EAGAIN && errno != EWOULDBLOCK &&
-	    errno != EINTR && errno != ECONNABORTED;
+	int rested = listener->rest_until > 0;
 
-	if (lack && listener->rest_until == 0)
-		log_event(LOG_WARNING, "accept_failed", "%s error=\"%s\"",
-		    service_names[listener->service], strerror(errno));
-	listener->rest_until = lack ? now + SECOND : 0;
-	if (fd >= 0 && listener->service != METRICS)
-		side_accept(&sides[listener->service], fd, &address, length);
-	else if (fd >= 0)
+	listener->rest_until = 0;
+	if (fd >= 0 && listener->service == METRICS)
 		scrape_accept(fd);
+	else if (fd >= 0)
+		side_accept(&sides[listener->service], fd, &address, length);
+	else if (!accept_passes(errno)) {
+		if (!rested)
+			log_event(LOG_WARNING, "accept_failed",
+			    "%s error=\"%s\"",
+			    service_names[listener->service], strerror(errno));
+		listener->rest_until = now + SECOND;
+	}
 }
 
-/* Waits until a descriptor is ready, something is due, or a signal came.  Time
- * in which a client was not read, or nothing waited for it, does not count, nor
- * does any of a wait in which the bridge was stopped: nothing tells when. */
+/* Time passed in a wait.  For a client that was not read its time of -r and -i
+ * did not pass, for one that nothing was held for that of -g and -w did not.
+ * None of it passed while the bridge itself was stopped. */
+static void
+clocks_adjust(int64_t elapsed, int64_t paused)
+{
+	struct side *side;
+	struct client *client;
+
+	for (side = sides; side < sides + SIDES; side++)
+		for (client = side->clients;
+		    client < side->clients + side->count; client++) {
+			client->heard += client->watched ? paused : elapsed;
+			client->took += paused;
+			client->alive += paused;
+			if (client->ended > 0)
+				client->ended += paused;
+			if (side->out->ring.used == 0)
+				client->took = now;
+		}
+}
+
+/* Linux lets no signal in while something is always ready, so it is let in once
+ * a second. */
+static void
+signals_let_in(int64_t waited)
+{
+	sigset_t mask;
+
+	if (waited < 100 * MSEC && now - signals_heard < SECOND)
+		return;
+	if (waited < 100 * MSEC) {
+		sigprocmask(SIG_SETMASK, &wait_mask, &mask);
+		sigprocmask(SIG_SETMASK, &mask, NULL);
+	}
+	signals_heard = now;
+}
+
+/* Waits until a descriptor is ready, something is due, or a signal came.  If
+ * the bridge was stopped or suspended meanwhile, nothing tells since when, so
+ * the whole time since the last wait counts as a pause. */
 static void
 loop_wait(fd_set *readable, fd_set *writable)
 {
-	int64_t before = now, began = clock_read(), paused = 0, wait =
-	    due <= now ? 0 : due - now < WAIT_MAX ? due - now : WAIT_MAX;
-	struct timespec timeout = { .tv_sec = (time_t)(wait / SECOND),
-	    .tv_nsec = (long)(wait % SECOND * 1000) };
-	struct side *s;
-	sigset_t mask;
+	int64_t before = now, began = clock_read(), due = loop_due(), wait;
+	int64_t elapsed, paused = 0;
+	struct timespec timeout;
 
+	wait = due <= now ? 0 : sooner(due - now, WAIT_MAX);
+	timeout.tv_sec = (time_t)(wait / SECOND);
+	timeout.tv_nsec = (long)(wait % SECOND * 1000);
 	if (pselect(fd_top + 1, readable, writable, NULL,
 	    due == NEVER ? NULL : &timeout, &wait_mask) < 0) {
 		if (errno != EINTR)
@@ -1343,99 +2422,146 @@ loop_wait(fd_set *readable, fd_set *writable)
 		FD_ZERO(writable);
 	}
 	now = clock_read();
-	if (now - began >= 100 * MSEC)	/* it slept */
-		signals_heard = now;
-	else if (now - signals_heard >= SECOND) {
-		/* Linux lets no signal in while something is always ready. */
-		sigprocmask(SIG_SETMASK, &wait_mask, &mask);
-		sigprocmask(SIG_SETMASK, &mask, NULL);
-		signals_heard = now;
-	}
-	if (continued || (due != NEVER && now - before - wait > LATE)) {
-		paused = now - before;
+	signals_let_in(now - began);
+	elapsed = now - before;
+	if (continued || (due != NEVER && elapsed - wait > PAUSE_MIN)) {
+		paused = elapsed;
 		log_event(LOG_DEBUG, "pause", "waited=%.3f", SECS(paused));
 	}
 	continued = 0;
-	for (EACH(s, sides)) {
-		s->ended += paused;
-		s->acked_time += paused;
-		s->heard = s->read_watched ? s->heard + paused : now;
-		s->progress = s->write_watched ? s->progress + paused : now;
-	}
+	clocks_adjust(elapsed, paused);
 }
 
-/* One turn.  All is received before anything is sent, so that nothing goes to a
- * client whose EOF came with it; a side that nothing waited for, so that its
- * socket was not watched, is sent to at once; a slot is read before its
- * listener is accepted from. */
+/* Puts what is waited for into the sets. */
+static void
+sets_build(fd_set *readable, fd_set *writable)
+{
+	struct side *side;
+	int i;
+
+	FD_ZERO(readable);
+	FD_ZERO(writable);
+	for (side = sides; side < sides + SIDES; side++) {
+		for (i = 0; i < side->count; i++)
+			side->clients[i].watched = 0;
+		if (wants_read(side)) {
+			side->clients[0].watched = 1;
+			FD_SET(side->clients[0].fd, readable);
+		}
+		if (wants_write(side))
+			FD_SET(side_receiver(side)->fd, writable);
+	}
+	for (i = 0; i < listener_count; i++)
+		if (wants_accept(&listeners[i]))
+			FD_SET(listeners[i].fd, readable);
+	for (i = 0; i < SCRAPES; i++)
+		if (scrapes[i].fd > 0)
+			FD_SET(scrapes[i].fd, readable);
+}
+
+/* One turn.  All is received before anything is sent, so nothing goes to a
+ * client whose EOF came with it.  A side is sent to at once if its socket was
+ * not watched, because nothing waited for it.  Clients are read before others
+ * are accepted. */
 static void
 loop_turn(void)
 {
 	fd_set readable, writable;
-	struct scrape *scrape;
-	struct listener *l;
-	struct side *s;
+	struct side *side;
+	int watched[SIDES], i;
 
-	FD_ZERO(&readable);
-	FD_ZERO(&writable);
-	for (EACH(s, sides)) {
-		if ((s->read_watched = wants_read(s)))
-			FD_SET(s->fd, &readable);
-		if ((s->write_watched = wants_write(s)))
-			FD_SET(s->fd, &writable);
-	}
-	for (l = listeners; l < listener_end; l++)
-		if (wants_accept(l))
-			FD_SET(l->fd, &readable);
-	for (EACH(scrape, scrapes))
-		if (scrape->fd > 0)
-			FD_SET(scrape->fd, &readable);
+	sets_build(&readable, &writable);
+	for (i = 0; i < SIDES; i++)
+		watched[i] = wants_write(&sides[i]);
 	loop_wait(&readable, &writable);
-	for (EACH(s, sides))
-		if (s->read_watched && FD_ISSET(s->fd, &readable))
-			side_receive(s);
-	for (EACH(s, sides))
-		if (wants_write(s) && (!s->write_watched ||
-		    FD_ISSET(s->fd, &writable)))
-			side_send(s);
-	for (EACH(scrape, scrapes))
-		if (scrape->fd > 0 && FD_ISSET(scrape->fd, &readable))
-			scrape_read(scrape);
-	for (l = listeners; l < listener_end; l++)
-		if (FD_ISSET(l->fd, &readable) && wants_accept(l))
-			listener_accept(l);
+	for (side = sides; side < sides + SIDES; side++)
+		if (side->count > 0 && side->clients[0].watched &&
+		    FD_ISSET(side->clients[0].fd, &readable))
+			client_receive(side, &side->clients[0]);
+	for (i = 0; i < SIDES; i++)
+		if (wants_write(&sides[i]) && (!watched[i] ||
+		    FD_ISSET(side_receiver(&sides[i])->fd, &writable)))
+			client_send(&sides[i], side_receiver(&sides[i]));
+	for (i = 0; i < SCRAPES; i++)
+		if (scrapes[i].fd > 0 && FD_ISSET(scrapes[i].fd, &readable))
+			scrape_read(&scrapes[i]);
+	for (i = 0; i < listener_count; i++)
+		if (FD_ISSET(listeners[i].fd, &readable) &&
+		    wants_accept(&listeners[i]))
+			listener_accept(&listeners[i]);
+}
+
+/* A stop begins.  The listeners are closed, so that who dials now is refused
+ * and keeps its data.  What has arrived from each client is still read. */
+static void
+stop_begin(void)
+{
+	struct side *side;
+	struct client *client;
+
+	stop_time = now + PATIENCE;
+	listeners_close(0);
+	for (side = sides; side < sides + SIDES; side++) {
+		client = side_receiver(side);
+		if (client != NULL && client->state != HALF_CLOSED)
+			client->unread = socket_unread(client->fd, 0);
+	}
+}
+
+static const char *
+signal_name(int number)
+{
+	if (number == SIGTERM)
+		return "SIGTERM";
+	return number == SIGINT ? "SIGINT" : "SIGHUP";
+}
+
+/* Ends a stop: closes who is left, and logs what is lost. */
+static void
+stop_end(void)
+{
+	size_t lost = 0;
+	struct side *side;
+	struct client *client;
+
+	for (side = sides; side < sides + SIDES; side++) {
+		client = side_receiver(side);
+		if (client != NULL)
+			client_leave(side, client, SHUTDOWN, "");
+		while (side->count > 0) {
+			lost += side->clients[0].unread;
+			client_close(side, &side->clients[0]);
+		}
+		side_tell_rest(side);
+	}
+	lost += save_end();
+	if (conf.trace)
+		trace_bytes("", 0, NULL, 0);
+	totals_log(LOG_INFO);
+	log_event(lost > 0 ? LOG_WARNING : LOG_NOTICE, "stop",
+	    "signal=%s lost=%zu", signal_name(stop_signal), lost);
 }
 
 /* The life of the bridge.  A signal ends it when all held bytes have reached
- * the connected clients and these have closed, when the time for that is over
- * or a second one comes. */
+ * the clients and these have closed, when the time for that is over, or a
+ * second one comes. */
 static void
 loop_run(void)
 {
-	struct side *s;
-
 	for (;;) {
-		timers_run();
-		if (stop_count > 1 || now >= stop_time || (stop_time != NEVER &&
-		    sides[SIDE_A].fd == 0 && sides[SIDE_B].fd == 0))
+		loop_review();
+		if (stop_count > 1 || now >= stop_time ||
+		    (stop_time != NEVER && sides[SIDE_A].count == 0 &&
+		    sides[SIDE_B].count == 0))
 			break;
 		loop_turn();
 		if (totals_asked)
 			totals_log(LOG_NOTICE);
 		totals_asked = 0;
 		if (stop_count > 0 && stop_time == NEVER)
-			stop_time = now + PATIENCE;
+			stop_begin();
 	}
-	for (EACH(s, sides)) {
-		if (s->fd > 0)
-			side_close(s, SHUTDOWN);
-		s->drop_said = s->refused_said = 0;
-		side_tell(s);
-	}
-	if (conf.trace)
-		trace_bytes(sides, 0);
-	totals_log(sides[SIDE_A].ring.used + sides[SIDE_B].ring.used > 0 ?
-	    LOG_WARNING : LOG_INFO);	/* what is held is lost */
+	stop_end();
 }
 
 /* ---- Signals --------------------------------------------------------- */
@@ -1452,8 +2578,10 @@ signal_note(int number)
 		totals_asked = 1;
 }
 
-/* Handlers run only inside pselect: there is no moment between looking at a
- * flag and waiting.  A stop signal ignored at start (nohup) stays ignored. */
+/* Signals are blocked but in pselect(), so there is no moment between the look
+ * at a flag and the wait.  SIGCONT is not blocked: its handler has run before
+ * anything else after a stop.  A stop signal that is ignored at the start, as
+ * under nohup, stays ignored. */
 static void
 signals_open(void)
 {
@@ -1463,26 +2591,29 @@ signals_open(void)
 #endif
 	    SIGUSR1 };
 	struct sigaction action = { .sa_handler = signal_note }, old;
-	const int *number;
+	sigset_t blocked;
+	size_t i;
 
 	sigemptyset(&action.sa_mask);
+	sigemptyset(&blocked);
 	sigprocmask(SIG_SETMASK, NULL, &wait_mask);
-	for (EACH(number, numbers)) {
-		sigaction(*number, NULL, &old);
-		if (old.sa_handler != SIG_IGN || number > numbers + 2)
-			sigaction(*number, &action, NULL);
-		sigaddset(&action.sa_mask, *number);
-		sigdelset(&wait_mask, *number);
+	for (i = 0; i < LENGTH(numbers); i++) {
+		sigaction(numbers[i], NULL, &old);
+		if (old.sa_handler != SIG_IGN || i > 2)
+			sigaction(numbers[i], &action, NULL);
+		if (numbers[i] != SIGCONT)
+			sigaddset(&blocked, numbers[i]);
+		sigdelset(&wait_mask, numbers[i]);
 	}
-	sigprocmask(SIG_BLOCK, &action.sa_mask, NULL);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
 }
 
 /* ---- Options and main ------------------------------------------------ */
 
 static const char usage_text[] =
 "usage: tcpbridge [-46hlqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
-"           [-g secs] [-H secs] [-i secs] [-k secs] [-m [host:]port]\n"
-"           [-n name] [-r secs] [-t secs] [-w secs]\n"
+"           [-f file] [-g secs] [-H secs] [-i secs] [-k secs]\n"
+"           [-m [host:]port] [-n name] [-r secs] [-t secs] [-w secs]\n"
 "           [[hostA:]portA [hostB:]portB]\n"
 "Join two TCP clients that can both only dial out: one dials port A, the\n"
 "other port B (default :1024 :1025).  Bytes for an absent side are held.\n"
@@ -1490,6 +2621,7 @@ static const char usage_text[] =
 "  -A, -B net  let only this network in on that side (up to 16 times each)\n"
 "  -b size   bytes held per direction, suffix k or m (4m)\n"
 "  -e secs   after a side's EOF go on sending to it this long (0)\n"
+"  -f file   keep what a stop would lose there for the next start\n"
 "  -g secs   hold a sender back this long for a stuck receiver (3)\n"
 "  -H secs   hold data for an absent side no longer than this (no limit)\n"
 "  -h, -V    print this help; the version\n"
@@ -1579,86 +2711,119 @@ parse_net(const char *what, char *text, struct side *side)
 		fatal(2, "%s: not an address or network: '%s'", what, text);
 }
 
-/* Takes one option; what is wrong with it ends the program.  The list says what
- * flags set, and what 0 seconds stand for. */
+/* A number of bytes, with k for KiB or m for MiB. */
+static size_t
+parse_size(const char *what, char *text)
+{
+	char *end = text;
+	int64_t size = parse_number(&end, BUFFER_MAX);
+
+	if (size > 0 && (*end == 'k' || *end == 'K')) {
+		size *= 1024;
+		end++;
+	} else if (size > 0 && (*end == 'm' || *end == 'M')) {
+		size *= 1048576;
+		end++;
+	}
+	if (size < 1 || size > BUFFER_MAX || *end != '\0')
+		fatal(2, "%s: not a size from 1 to %d: '%s'", what, BUFFER_MAX,
+		    text);
+	return (size_t)size;
+}
+
+/* A name that needs no escape in a log line or a metric. */
+static const char *
+parse_name(const char *what, const char *text)
+{
+	const char *end = text;
+
+	while ((unsigned char)*end >= ' ' && *end != 127 && *end != '"' &&
+	    *end != '\\')
+		end++;
+	if (*end != '\0' || end == text || end - text > NAME_SIZE)
+		fatal(2, "%s: not 1 to %d characters without quote, backslash "
+		    "or control: '%s'", what, NAME_SIZE, text);
+	return text;
+}
+
+/* Seconds of which 0 means never. */
+static int64_t
+parse_limit(const char *what, const char *text)
+{
+	int64_t time = parse_seconds(what, text);
+
+	return time == 0 ? NEVER : time;
+}
+
+/* Prints a text and ends the program. */
+static void
+print_and_exit(const char *text)
+{
+	if (fputs(text, stdout) < 0 || fflush(stdout) != 0 || ferror(stdout))
+		fatal(1, "standard output: %s", strerror(errno));
+	exit(0);
+}
+
+/* Takes one option; what is wrong with it ends the program. */
 static void
 option_take(int option, const char *what, char *text)
 {
-	static const struct setting { int option; int64_t *set, to; } list[] = {
-	    { '4', &conf.family, AF_INET }, { '6', &conf.family, AF_INET6 },
-	    { 'e', &conf.eof_hold, 0 }, { 'g', &conf.grace, 0 },
-	    { 'H', &conf.hold, 0 }, { 'i', &conf.idle, NEVER },
-	    { 'k', &conf.keepalive, 0 }, { 'l', &conf.lossless, 1 },
-	    { 'l', &conf.grace, 0 }, { 'q', &conf.level, LOG_NOTICE },
-	    { 'r', &conf.silence, 0 }, { 's', &conf.syslog, 1 },
-	    { 't', &conf.period, NEVER }, { 'v', &conf.level, LOG_DEBUG },
-	    { 'w', &conf.stall, NEVER }, { 'x', &conf.trace, 1 } }, *s;
-	char *end = text;
-	int64_t size;
-
-	for (EACH(s, list))
-		if (s->option == option && (text == NULL ||
-		    (*s->set = parse_seconds(what, text)) == 0))
-			*s->set = s->to;
-	if (option == 'A' || option == 'B')
-		parse_net(what, text, &sides[option == 'A' ? SIDE_A : SIDE_B]);
-	else if (option == 'b') {
-		size = parse_number(&end, BUFFER_MAX);
-		if (size > 0 && (*end == 'k' || *end == 'm'))
-			size *= *end++ == 'k' ? 1024 : 1048576;
-		if (size < 1 || size > BUFFER_MAX || *end != '\0')
-			fatal(2, "%s: not a size from 1 to %d: '%s'", what,
-			    BUFFER_MAX, text);
-		conf.capacity = (size_t)size;
-	} else if (option == 'm')
-		parse_place(what, text, &conf.places[METRICS]);
-	else if (option == 'n') {
-		for (; (unsigned char)*end >= ' ' && *end != 127 &&
-		    *end != '"' && *end != '\\'; end++)
-			continue;
-		if (*end != '\0' || end == text || end - text > NAME_SIZE)
-			fatal(2, "%s: not 1 to %d characters without quote, "
-			    "backslash or control: '%s'", what, NAME_SIZE,
-			    text);
-		conf.name = text;
-	} else if (option == 'h' || option == 'V') {
-		if (fputs(option == 'h' ? usage_text : "tcpbridge " VERSION
-		    "\n", stdout) < 0 || fflush(stdout) != 0)
-			fatal(1, "standard output: %s", strerror(errno));
-		exit(0);
-	} else if (option == '?' || option == ':')
-		fatal(2, "-%c: %s: '%c'", optopt, option == '?' ?
-		    "unknown option, see -h" : "option needs an argument",
-		    optopt);
+	switch (option) {
+	case '4': conf.family = AF_INET; break;
+	case '6': conf.family = AF_INET6; break;
+	case 'A': parse_net(what, text, &sides[SIDE_A]); break;
+	case 'B': parse_net(what, text, &sides[SIDE_B]); break;
+	case 'b': conf.capacity = parse_size(what, text); break;
+	case 'e': conf.eof_hold = parse_seconds(what, text); break;
+	case 'f': conf.file = text; break;
+	case 'g': conf.grace = parse_seconds(what, text); break;
+	case 'H': conf.hold = parse_seconds(what, text); break;
+	case 'h': print_and_exit(usage_text); break;
+	case 'i': conf.idle = parse_limit(what, text); break;
+	case 'k': conf.keepalive = parse_seconds(what, text); break;
+	case 'l': conf.lossless = 1; break;
+	case 'm': parse_place(what, text, &conf.places[METRICS]); break;
+	case 'n': conf.name = parse_name(what, text); break;
+	case 'q': conf.level = LOG_NOTICE; break;
+	case 'r': conf.silence = parse_seconds(what, text); break;
+	case 's': conf.syslog = 1; break;
+	case 't': conf.period = parse_limit(what, text); break;
+	case 'V': print_and_exit("tcpbridge " VERSION "\n"); break;
+	case 'v': conf.level = LOG_DEBUG; break;
+	case 'w': conf.stall = parse_limit(what, text); break;
+	case 'x': conf.trace = 1; break;
+	case ':': fatal(2, "-%c: option needs an argument", optopt);
+	default: fatal(2, "-%c: unknown option, see -h", optopt);
+	}
 }
 
 /* Reads the command line into conf. */
 static void
 options_read(int argc, char **argv)
 {
-	int option, excluded = 0;
-	char what[] = "-?", *text;
+	int option, operands, excluded = 0;
+	char what[] = "-?";
 
 	while ((option = getopt(argc, argv,
-	    ":46A:B:b:e:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
+	    ":46A:B:b:e:f:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
 		if (option == 'g' || option == 'H')
 			excluded = option;
 		what[1] = (char)option;
 		option_take(option, what, optarg);
-		optarg = NULL;	/* musl leaves it for flags that follow */
 	}
 	/* The system's keepalive has whole seconds. */
 	conf.keepalive = (conf.keepalive + SECOND - 1) / SECOND * SECOND;
 	if (conf.lossless && excluded)
 		fatal(2, "-l: excludes -%c", excluded);
-	argc -= optind;
-	text = argv[optind + argc - 1];
-	if (argc == 1 || argc > SIDES)
+	if (conf.lossless)
+		conf.grace = 0;
+	operands = argc - optind;
+	if (operands == 1 || operands > SIDES)
 		fatal(2, "not two addresses after the options, or none, but "
-		    "%d: '%s'", argc, text);
-	if (argc == SIDES) {
+		    "%d: '%s'", operands, argv[argc - 1]);
+	if (operands == SIDES) {
 		parse_place("side A", argv[optind], &conf.places[SIDE_A]);
-		parse_place("side B", text, &conf.places[SIDE_B]);
+		parse_place("side B", argv[optind + 1], &conf.places[SIDE_B]);
 	}
 }
 
@@ -1687,16 +2852,35 @@ descriptors_open(void)
 	}
 }
 
+/* What does not change: names, and who feeds whom. */
+static void
+sides_open(void)
+{
+	static const char *const names[] = { "A", "B" };
+	static const char *const flow_names[] = { "A->B", "B->A" };
+	int i;
+
+	for (i = 0; i < SIDES; i++) {
+		flows[i].name = flow_names[i];
+		flows[i].from = &sides[i];
+		flows[i].to = &sides[!i];
+		flows[i].ring.capacity = conf.capacity + READ_SMALL;
+		sides[i].name = names[i];
+		sides[i].in = &flows[i];
+		sides[i].out = &flows[!i];
+		sides[i].left = now;
+	}
+}
+
 int
 main(int argc, char **argv)
 {
-	struct listener *l;
-	struct side *s;
 	int i;
 
 	descriptors_open();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);	/* a log that may not grow */
+	signal(SIGTTOU, SIG_IGN);	/* stty tostop, in the background */
 	options_read(argc, argv);
 	if (conf.syslog)
 		openlog(conf.name[0] != '\0' ? conf.name : "tcpbridge",
@@ -1704,25 +2888,23 @@ main(int argc, char **argv)
 	now = totals_last = clock_read();
 	start_time = time(NULL);
 	live = conf.period != NEVER && !conf.syslog && isatty(STDERR_FILENO);
-	for (EACH(s, sides)) {
-		s->name = service_names[s - sides];
-		s->dir = s == sides ? "A->B" : "B->A";
-		s->other = &sides[s == sides];
-		s->ring.capacity = conf.capacity + READ_SMALL;
-		s->left = now;
+	sides_open();
+	if (conf.file != NULL) {
+		save_open();
+		save_load();
 	}
 	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);
 	signals_open();
-	for (l = listeners; l < listener_end; l++)
+	save_remove();
+	for (i = 0; i < listener_count; i++)
 		log_event(LOG_INFO, "listen", "%s addr=%s",
-		    service_names[l->service], l->address);
-	log_event(LOG_INFO, "ready", "state=%s pid=%ld version=" VERSION
-	    " buffer=%zu", state_name(), (long)getpid(), conf.capacity);
+		    service_names[listeners[i].service], listeners[i].address);
+	log_event(LOG_NOTICE, "ready", "state=%s pid=%ld version=" VERSION
+	    " buffer=%zu acks=" ACKS, state_name(), (long)getpid(),
+	    conf.capacity);
 	loop_run();
-	log_event(LOG_INFO, "stop", "signal=%s", stop_signal == SIGTERM ?
-	    "SIGTERM" : stop_signal == SIGINT ? "SIGINT" : "SIGHUP");
 	page_used = 0;
 	page_add("\r\033[K");
 	if (live_shown)		/* under -q no line has cleared it */
