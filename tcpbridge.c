@@ -746,6 +746,11 @@ socket_tune(int fd)
 #else
 #define ACKS "none"		/* what the system took counts */
 #endif
+#ifdef __linux__
+#define FIN_COUNTS 1		/* as a byte, in TIOCOUTQ alone */
+#else
+#define FIN_COUNTS 0
+#endif
 
 /* How many of the bytes that are away are not acknowledged; 0 if the system
  * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
@@ -1108,17 +1113,15 @@ flow_intake(const struct flow *flow)
 	/* A stop takes all that has arrived, while there is room. */
 	if (stop_time != NEVER && has_room)
 		return STORE;
-	/* The receiver is there and keeps up. */
-	if (receiver != NULL && has_room &&
-	    ring_unsent(&flow->ring) < HIGH_WATER)
-		return STORE;
-	/* It is behind, but acknowledged something within -g. */
-	if (receiver != NULL && now - receiver->took < conf.grace)
-		return WAIT;
+	/* The receiver keeps up: it acknowledged something within -g. */
+	if (receiver != NULL && (conf.lossless ||
+	    now - receiver->took < conf.grace))
+		return has_room && ring_unsent(&flow->ring) < HIGH_WATER ?
+		    STORE : WAIT;
 	/* It is absent or stuck.  Nothing is dropped under -l. */
 	if (!conf.lossless)
 		return STORE_OR_DROP;
-	return has_room && receiver == NULL ? STORE : WAIT;
+	return has_room ? STORE : WAIT;
 }
 
 /* The client that is read: the oldest, unless its EOF was read. */
@@ -1262,6 +1265,7 @@ static void
 client_resume(struct side *side, struct client *client)
 {
 	client->state = OPEN;
+	client->took = now;
 	changes++;
 	log_event(LOG_INFO, "resumed", "side=%s session=" U64 " peer=%s "
 	    "silent=%.3f state=%s", side->name, client->session, client->peer,
@@ -1274,13 +1278,13 @@ static void
 client_ask(struct side *side, struct client *client)
 {
 	struct ring *ring = &side->out->ring;
-	size_t unacked = socket_unacked(client->fd, ring->away);
-	size_t acked = ring->away - unacked;
+	size_t fin = FIN_COUNTS && client->shut ? 1 : 0;
+	size_t unacked = socket_unacked(client->fd, ring->away + fin);
+	size_t acked = ring->away + fin - unacked;
 
-#ifdef __linux__
-	if (client->shut && unacked > 0)
-		acked++;	/* its FIN counts as a byte, there alone */
-#endif
+	/* The FIN is acknowledged last. */
+	if (acked > ring->away)
+		acked = ring->away;
 	client->asked = now;
 	client->unasked = 0;
 	if (acked == 0)
@@ -1389,8 +1393,6 @@ client_received(struct side *side, struct client *client, size_t size,
 	client->received += size;
 	client->unread -= size < client->unread ? size : client->unread;
 	client->heard = client->alive = now;
-	if (client->state == SILENT)
-		client_resume(side, client);
 	if (conf.trace)
 		trace_bytes(flow->name, client->session, ring->bytes +
 		    ring_offset(ring, ring->used), size);
@@ -1401,6 +1403,8 @@ client_received(struct side *side, struct client *client, size_t size,
 		ring_put(ring, size);
 		flow_end_drops(flow);
 	}
+	if (client->state == SILENT)
+		client_resume(side, client);
 }
 
 /* Receives once from a client: what has room in one piece, or else a small read
@@ -1464,14 +1468,16 @@ client_send(struct side *side, struct client *client)
 }
 
 /* Closes a client that has been read out.  The connection is aborted if its
- * bytes go to the next client, or its system might still deliver them. */
+ * bytes go to another client, or its system might still deliver them.  At a
+ * stop without -f it may. */
 static void
 client_close(struct side *side, struct client *client)
 {
 	struct linger abort_now = { 1, 0 };
+	int is_newest = client == &side->clients[side->count - 1];
 
 	if (client->unacked > 0 &&
-	    (stop_time == NEVER || conf.file != NULL))
+	    (stop_time == NEVER || conf.file != NULL || !is_newest))
 		setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abort_now,
 		    sizeof abort_now);
 	close(client->fd);	/* never again, also after EINTR */
@@ -1555,6 +1561,7 @@ side_is_busy(struct side *side)
 	struct client *client = side_receiver(side);
 	int error;
 
+	side_ask(side);		/* a silent one may be back */
 	if (client == NULL || client->state != OPEN ||
 	    now - client->heard >= conf.silence)
 		return 0;
@@ -2087,6 +2094,7 @@ loop_due(void)
  * side A were left (microseconds since 1970), and an FNV-1a sum of the rest. */
 #define SAVE_HEAD 128
 #define SAVE_FORMAT "tcpbridge-held-1 %zu %zu %" PRId64 " %" PRId64
+#define SAVE_SCAN "tcpbridge-held-1 %zu %zu %" SCNd64 " %" SCNd64
 
 static uint64_t
 save_sum(uint64_t sum, const void *bytes, size_t size)
@@ -2107,15 +2115,23 @@ save_sum_flow(uint64_t sum, const struct ring *ring)
 	return save_sum(sum, ring->bytes, ring->used - piece);
 }
 
-/* The sum of a head's numbers and of what both rings hold. */
-static uint64_t
-save_sum_all(const char *numbers)
+/* Makes the head for what both rings hold. */
+static void
+save_head(char *head, int64_t left_b, int64_t left_a)
 {
-	uint64_t sum = save_sum(UINT64_C(0xcbf29ce484222325), numbers,
-	    strlen(numbers));
+	const struct ring *a = &flows[SIDE_A].ring, *b = &flows[SIDE_B].ring;
+	uint64_t sum;
+	int length;
 
-	sum = save_sum_flow(sum, &flows[SIDE_A].ring);
-	return save_sum_flow(sum, &flows[SIDE_B].ring);
+	memset(head, ' ', SAVE_HEAD);
+	length = snprintf(head, SAVE_HEAD, SAVE_FORMAT, a->used, b->used,
+	    left_b, left_a);
+	sum = save_sum(UINT64_C(0xcbf29ce484222325), head, (size_t)length);
+	sum = save_sum_flow(save_sum_flow(sum, a), b);
+	length += snprintf(head + length, (size_t)(SAVE_HEAD - length),
+	    " %016" PRIx64, sum);
+	head[length] = ' ';
+	head[SAVE_HEAD - 1] = '\n';
 }
 
 /* Moves a number of bytes with read() or write(); returns 0, or -1 and errno,
@@ -2184,59 +2200,80 @@ directory_sync(const char *path)
 	close(fd);
 }
 
-/* Refuses what is not a plain file of this user: somebody else could have put
- * it there. */
-static void
-save_check(int fd, const char *path)
+/* Whether this is a plain file of this user; else errno is EPERM.  Somebody
+ * else could have put another one there. */
+static int
+save_is_plain(int fd)
 {
 	struct stat file;
 
 	if (fd < 0 || fstat(fd, &file) < 0)
-		fatal(1, "-f: %s: %s", path, strerror(errno));
-	if (!S_ISREG(file.st_mode) || file.st_uid != geteuid() ||
-	    file.st_nlink > 1)
-		fatal(1, "-f: %s: not a plain file of this user", path);
+		return 0;
+	errno = EPERM;
+	return S_ISREG(file.st_mode) && file.st_uid == geteuid() &&
+	    file.st_nlink <= 1;
 }
 
-/* Opens and locks the file that a stop would write; returns -1 if another
- * bridge has it.  That one may rename it before it ends. */
+/* Ends the program for a file, with errno. */
+static void
+save_fatal(const char *path)
+{
+	fatal(1, "-f: %s: %s", path, errno == EPERM ?
+	    "not a plain file of this user" : strerror(errno));
+}
+
+/* Whether the file that a stop writes has still its name. */
+static int
+save_is_named(int fd)
+{
+	struct stat file, named;
+
+	return fstat(fd, &file) == 0 && stat(save_new, &named) == 0 &&
+	    file.st_dev == named.st_dev && file.st_ino == named.st_ino;
+}
+
+/* Opens and locks the file that a stop would write.  Returns -1 and errno; that
+ * is EAGAIN if another bridge has it, which may rename it before it ends. */
 static int
 save_lock(void)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	struct stat file, named;
-	int fd = open(save_new, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK,
-	    S_IRUSR | S_IWUSR);
+	int is_locked, fd = open(save_new, O_RDWR | O_CREAT | O_NOFOLLOW |
+	    O_NONBLOCK, S_IRUSR | S_IWUSR);
 
-	save_check(fd, save_new);
-	if (fcntl(fd, F_SETLK, &lock) == 0 && fstat(fd, &file) == 0 &&
-	    stat(save_new, &named) == 0 && file.st_ino == named.st_ino) {
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
-		return fd;
+	if (!save_is_plain(fd))
+		return -1;
+	/* A file system without locks (ENOLCK) can't tell. */
+	is_locked = fcntl(fd, F_SETLK, &lock) < 0 &&
+	    (errno == EACCES || errno == EAGAIN);
+	if (is_locked || !save_is_named(fd)) {
+		close(fd);
+		errno = EAGAIN;
+		return -1;
 	}
-	close(fd);
-	return -1;
+	fchmod(fd, S_IRUSR | S_IWUSR);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return fd;
 }
 
 /* Opens the file that a stop would write, so a bad place is found at the start.
- * A bridge that is just stopping gets time for it. */
+ * A bridge that is just stopping gets 3 seconds for it. */
 static void
 save_open(void)
 {
 	struct timespec nap = { 0, 100000000 };
 	int tries;
 
-	if (snprintf(save_new, sizeof save_new, "%s.new", conf.file) >=
-	    (int)sizeof save_new)
-		fatal(1, "-f: %s: name too long", conf.file);
-	for (tries = 0; save_fd < 0; tries++) {
-		if (tries > 30)
-			fatal(1, "-f: %s: another tcpbridge uses it",
-			    conf.file);
-		if (tries > 0)
-			nanosleep(&nap, NULL);
+	snprintf(save_new, sizeof save_new, "%s.new", conf.file);
+	save_fd = save_lock();
+	for (tries = 0; save_fd < 0 && errno == EAGAIN && tries < 30; tries++) {
+		nanosleep(&nap, NULL);
 		save_fd = save_lock();
 	}
+	if (save_fd < 0 && errno == EAGAIN)
+		fatal(1, "-f: %s: another tcpbridge uses it", conf.file);
+	if (save_fd < 0)
+		save_fatal(save_new);
 }
 
 /* The time of day when the bridge's clock was 0, microseconds since 1970. */
@@ -2251,7 +2288,7 @@ wall_offset(void)
 
 /* Takes one direction from the file; its bytes count as received. */
 static void
-save_take(int fd, struct flow *flow, size_t size, int64_t left)
+save_take(int fd, struct flow *flow, size_t size)
 {
 	if (size > conf.capacity)
 		fatal(1, "-f: %s: has %zu bytes %s, more than -b %zu",
@@ -2261,7 +2298,6 @@ save_take(int fd, struct flow *flow, size_t size, int64_t left)
 		    strerror(errno) : "cut short");
 	flow->ring.used = size;
 	flow->received = size;
-	flow->to->left = sooner(now, left - wall_offset());
 }
 
 /* Takes what the last stop saved.  A file that is not whole, or of another
@@ -2269,28 +2305,26 @@ save_take(int fd, struct flow *flow, size_t size, int64_t left)
 static void
 save_load(void)
 {
-	char head[SAVE_HEAD + 1] = "", numbers[SAVE_HEAD + 1], sum[24];
+	char head[SAVE_HEAD + 1] = "", again[SAVE_HEAD], rest;
 	int fd = open(conf.file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-	size_t a, b, length;
-	int64_t left_a, left_b;
-	char rest;
+	int64_t left_a, left_b, offset = wall_offset();
+	size_t a, b;
 
 	if (fd < 0 && errno == ENOENT)
 		return;
-	save_check(fd, conf.file);
+	if (!save_is_plain(fd))
+		save_fatal(conf.file);
 	if (file_read(fd, head, SAVE_HEAD) < 0 ||
-	    sscanf(head, SAVE_FORMAT, &a, &b, &left_b, &left_a) != 4)
+	    sscanf(head, SAVE_SCAN, &a, &b, &left_b, &left_a) != 4)
 		fatal(1, "-f: %s: not a file of tcpbridge", conf.file);
-	save_take(fd, &flows[SIDE_A], a, left_b);
-	save_take(fd, &flows[SIDE_B], b, left_a);
-	snprintf(numbers, sizeof numbers, SAVE_FORMAT, a, b, left_b, left_a);
-	length = strlen(numbers);
-	snprintf(sum, sizeof sum, " %016" PRIx64, save_sum_all(numbers));
-	if (strncmp(head, numbers, length) != 0 ||
-	    strncmp(head + length, sum, strlen(sum)) != 0 ||
-	    read(fd, &rest, 1) != 0)
+	save_take(fd, &flows[SIDE_A], a);
+	save_take(fd, &flows[SIDE_B], b);
+	save_head(again, left_b, left_a);
+	if (memcmp(head, again, SAVE_HEAD) != 0 || read(fd, &rest, 1) != 0)
 		fatal(1, "-f: %s: damaged", conf.file);
 	close(fd);
+	sides[SIDE_A].left = sooner(now, left_a - offset);
+	sides[SIDE_B].left = sooner(now, left_b - offset);
 	save_loaded = 1;
 }
 
@@ -2304,29 +2338,31 @@ save_remove(void)
 		return;
 	if (unlink(conf.file) < 0)
 		fatal(1, "-f: %s: %s", conf.file, strerror(errno));
+	directory_sync(conf.file);
 	for (flow = flows; flow < flows + SIDES; flow++)
 		log_event(LOG_NOTICE, "restore", "dir=%s bytes=%zu age=%.3f",
 		    flow->name, flow->ring.used, SECS(now - flow->to->left));
 }
 
-/* Writes what both rings hold.  Returns 0, or -1 and errno. */
+/* Writes what both rings hold.  Returns 0, or -1 and errno.  If somebody has
+ * removed the file, another one is made. */
 static int
 save_write(void)
 {
-	const struct ring *a = &flows[SIDE_A].ring, *b = &flows[SIDE_B].ring;
-	int64_t wall = wall_offset();
-	char numbers[SAVE_HEAD - 20], head[2 * SAVE_HEAD];
+	int64_t offset = wall_offset();
+	char head[SAVE_HEAD];
 
-	snprintf(numbers, sizeof numbers, SAVE_FORMAT, a->used, b->used,
-	    sides[SIDE_B].left + wall, sides[SIDE_A].left + wall);
-	snprintf(head, sizeof head, "%s %016" PRIx64 "%*s", numbers,
-	    save_sum_all(numbers), SAVE_HEAD, "\n");
-	head[SAVE_HEAD - 1] = '\n';
+	if (!save_is_named(save_fd))
+		save_fd = save_lock();
+	if (save_fd < 0)
+		return -1;
+	save_head(head, sides[SIDE_B].left + offset,
+	    sides[SIDE_A].left + offset);
 	if (ftruncate(save_fd, 0) < 0 ||
 	    file_write(save_fd, head, SAVE_HEAD) < 0 ||
-	    file_write_ring(save_fd, a) < 0 ||
-	    file_write_ring(save_fd, b) < 0 || fsync(save_fd) < 0 ||
-	    rename(save_new, conf.file) < 0)
+	    file_write_ring(save_fd, &flows[SIDE_A].ring) < 0 ||
+	    file_write_ring(save_fd, &flows[SIDE_B].ring) < 0 ||
+	    fsync(save_fd) < 0 || rename(save_new, conf.file) < 0)
 		return -1;
 	directory_sync(conf.file);
 	return 0;
@@ -2507,9 +2543,10 @@ accept_passes(int error)
 	return 0;
 }
 
-/* Takes one client from a listener.  Without descriptors or memory it would be
- * reported again and again, so the listener rests for a second. */
-static void
+/* Takes one client from a listener; returns 0 if there is none.  Without
+ * descriptors or memory it would be reported again and again, so the listener
+ * rests for a second. */
+static int
 listener_accept(struct listener *listener)
 {
 	struct sockaddr_storage address = { 0 };
@@ -2529,6 +2566,7 @@ listener_accept(struct listener *listener)
 			    service_names[listener->service], strerror(errno));
 		listener->rest_until = now + SECOND;
 	}
+	return fd >= 0;
 }
 
 /* Time passed in a wait.  For a client that was not read its time of -r and -i
@@ -2553,16 +2591,16 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 		}
 }
 
-/* Linux lets no signal in while something is always ready, so it is let in once
- * a second. */
+/* Linux lets no signal in while something is always ready, so a wait that did
+ * not sleep for a while lets it in here. */
 static void
 signals_let_in(int64_t waited)
 {
 	sigset_t mask;
 
-	if (waited < 100 * MSEC && now - signals_heard < SECOND)
+	if (waited < MSEC && now - signals_heard < 50 * MSEC)
 		return;
-	if (waited < 100 * MSEC) {
+	if (waited < MSEC) {
 		sigprocmask(SIG_SETMASK, &wait_mask, &mask);
 		sigprocmask(SIG_SETMASK, &mask, NULL);
 	}
@@ -2659,14 +2697,29 @@ loop_turn(void)
 			listener_accept(&listeners[i]);
 }
 
-/* A stop begins.  The listeners are closed, so that who dials now is refused
- * and keeps its data.  What has arrived from each client is still read. */
+/* Lets in those who have dialled until now. */
+static void
+listener_empty(struct listener *listener)
+{
+	int tries;
+
+	for (tries = 0; tries < BACKLOG; tries++)
+		if (listener->service == METRICS || !wants_accept(listener) ||
+		    !listener_accept(listener))
+			return;
+}
+
+/* A stop begins.  The listeners are closed, so whoever dials now is refused and
+ * keeps its data.  What has arrived from each client is still read. */
 static void
 stop_begin(void)
 {
 	struct side *side;
 	struct client *client;
+	int i;
 
+	for (i = 0; i < listener_count; i++)
+		listener_empty(&listeners[i]);
 	stop_time = now + PATIENCE;
 	listeners_close(0);
 	for (side = sides; side < sides + SIDES; side++) {
@@ -2696,12 +2749,16 @@ stop_end(void)
 		client = side_receiver(side);
 		if (client != NULL)
 			client_leave(side, client, SHUTDOWN, "");
+	}
+	for (side = sides; side < sides + SIDES; side++) {
+		side_drain(side);
 		while (side->count > 0) {
 			lost += side->clients[0].unread;
 			client_close(side, &side->clients[0]);
 		}
-		side_tell_rest(side);
 	}
+	side_tell_rest(&sides[SIDE_A]);
+	side_tell_rest(&sides[SIDE_B]);
 	lost += save_end();
 	if (conf.trace)
 		trace_bytes("", 0, NULL, 0);
@@ -2940,7 +2997,7 @@ utf8_length(const char *text)
 
 /* A name that needs no escape in a log line or a metric. */
 static const char *
-parse_name(const char *what, const char *text)
+parse_name(const char *what, const char *text, int most)
 {
 	const char *end = text;
 	size_t length = 1;
@@ -2952,9 +3009,9 @@ parse_name(const char *what, const char *text)
 	}
 	if (length == 0)
 		fatal(2, "%s: not UTF-8: '%s'", what, text);
-	if (*end != '\0' || end == text || end - text > NAME_SIZE)
+	if (*end != '\0' || end == text || end - text > most)
 		fatal(2, "%s: not 1 to %d bytes without quote, backslash "
-		    "or control character: '%s'", what, NAME_SIZE, text);
+		    "or control character: '%s'", what, most, text);
 	return text;
 }
 
@@ -2987,7 +3044,7 @@ option_take(int option, const char *what, char *text)
 	case 'B': parse_net(what, text, &sides[SIDE_B]); break;
 	case 'b': conf.capacity = parse_size(what, text); break;
 	case 'e': conf.eof_hold = parse_seconds(what, text); break;
-	case 'f': conf.file = text; break;
+	case 'f': conf.file = parse_name(what, text, SAVE_PATH - 5); break;
 	case 'g': conf.grace = parse_seconds(what, text); break;
 	case 'H': conf.hold = parse_seconds(what, text); break;
 	case 'h': print_and_exit(usage_text); break;
@@ -2995,7 +3052,7 @@ option_take(int option, const char *what, char *text)
 	case 'k': conf.keepalive = parse_seconds(what, text); break;
 	case 'l': conf.lossless = 1; break;
 	case 'm': parse_place(what, text, &conf.places[METRICS]); break;
-	case 'n': conf.name = parse_name(what, text); break;
+	case 'n': conf.name = parse_name(what, text, NAME_SIZE); break;
 	case 'q': conf.level = LOG_NOTICE; break;
 	case 'r': conf.silence = parse_seconds(what, text); break;
 	case 's': conf.syslog = 1; break;
@@ -3142,14 +3199,14 @@ main(int argc, char **argv)
 	if (conf.syslog && syslog_open() < 0)
 		fprintf(stderr, "tcpbridge: -s: %s: %s; lines are lost until "
 		    "a syslogd listens there\n", _PATH_LOG, strerror(errno));
-	now = totals_last = started = clock_read();
 	in_journal = !conf.syslog && journal_find();
 	live = conf.period != NEVER && !conf.syslog && terminal_moves();
-	sides_open();
-	if (conf.file != NULL) {
+	if (conf.file != NULL)
 		save_open();
+	now = totals_last = started = clock_read();
+	sides_open();
+	if (conf.file != NULL)
 		save_load();
-	}
 	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);
