@@ -1465,6 +1465,8 @@ client_send(struct side *side, struct client *client)
 	}
 	ring->away += (size_t)n;
 	client->unasked += (size_t)n;
+	if (client->state == SILENT)	/* there was room: is it back? */
+		client_ask(side, client);
 }
 
 /* Closes a client that has been read out.  The connection is aborted if its
@@ -2093,8 +2095,9 @@ loop_due(void)
  * those of the ring B->A.  The head has both sizes, the times when side B and
  * side A were left (microseconds since 1970), and an FNV-1a sum of the rest. */
 #define SAVE_HEAD 128
-#define SAVE_FORMAT "tcpbridge-held-1 %zu %zu %" PRId64 " %" PRId64
-#define SAVE_SCAN "tcpbridge-held-1 %zu %zu %" SCNd64 " %" SCNd64
+#define SAVE_MAGIC "tcpbridge-held-1"
+#define SAVE_FORMAT SAVE_MAGIC " %zu %zu %" PRId64 " %" PRId64
+#define SAVE_SCAN SAVE_MAGIC " %zu %zu %" SCNd64 " %" SCNd64
 
 static uint64_t
 save_sum(uint64_t sum, const void *bytes, size_t size)
@@ -2183,16 +2186,27 @@ file_write_ring(int fd, const struct ring *ring)
 	return file_write(fd, ring->bytes, ring->used - piece);
 }
 
-/* A rename is on the disk once its directory is. */
+/* The directory of a file, "." if there is no other. */
+static void
+directory_of(const char *path, char *directory)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (slash == NULL)
+		snprintf(directory, SAVE_PATH, ".");
+	else
+		snprintf(directory, SAVE_PATH, "%.*s", (int)(slash - path) + 1,
+		    path);
+}
+
+/* A name is made or removed on the disk once its directory is. */
 static void
 directory_sync(const char *path)
 {
-	const char *slash = strrchr(path, '/');
 	char directory[SAVE_PATH];
 	int fd;
 
-	snprintf(directory, sizeof directory, "%.*s", slash == NULL ? 1 :
-	    (int)(slash - path) + 1, slash == NULL ? "." : path);
+	directory_of(path, directory);
 	fd = open(directory, O_RDONLY);
 	if (fd < 0)
 		return;
@@ -2256,6 +2270,24 @@ save_lock(void)
 	return fd;
 }
 
+/* Ends the program if the file that a stop would write is of another program, or
+ * could not be given its name. */
+static void
+save_try(void)
+{
+	char begin[sizeof SAVE_MAGIC - 1], directory[SAVE_PATH];
+	int fd = save_fd;
+	ssize_t n = read(fd, begin, sizeof begin);
+
+	save_fd = -1;		/* until it is known to be ours */
+	if (n > 0 && memcmp(begin, SAVE_MAGIC, (size_t)n) != 0)
+		fatal(1, "-f: %s: not a file of tcpbridge", save_new);
+	directory_of(conf.file, directory);
+	if (access(directory, W_OK | X_OK) < 0)
+		fatal(1, "-f: %s: %s", directory, strerror(errno));
+	save_fd = fd;
+}
+
 /* Opens the file that a stop would write, so a bad place is found at the start.
  * A bridge that is just stopping gets 3 seconds for it. */
 static void
@@ -2274,6 +2306,7 @@ save_open(void)
 		fatal(1, "-f: %s: another tcpbridge uses it", conf.file);
 	if (save_fd < 0)
 		save_fatal(save_new);
+	save_try();
 }
 
 /* The time of day when the bridge's clock was 0, microseconds since 1970. */
@@ -2358,7 +2391,7 @@ save_write(void)
 		return -1;
 	save_head(head, sides[SIDE_B].left + offset,
 	    sides[SIDE_A].left + offset);
-	if (ftruncate(save_fd, 0) < 0 ||
+	if (ftruncate(save_fd, 0) < 0 || lseek(save_fd, 0, SEEK_SET) < 0 ||
 	    file_write(save_fd, head, SAVE_HEAD) < 0 ||
 	    file_write_ring(save_fd, &flows[SIDE_A].ring) < 0 ||
 	    file_write_ring(save_fd, &flows[SIDE_B].ring) < 0 ||
@@ -2385,7 +2418,8 @@ save_end(void)
 	if (save_write() < 0) {
 		log_event(LOG_WARNING, "save_failed",
 		    "file=\"%s\" error=\"%s\"", conf.file, strerror(errno));
-		unlink(save_new);
+		if (save_fd >= 0)
+			unlink(save_new);
 		return held;
 	}
 	for (flow = flows; flow < flows + SIDES; flow++)
