@@ -38,6 +38,9 @@
 #define __XSI_VISIBLE 700	/* SIGXFSZ on FreeBSD and DragonFly */
 #define __EXTENSIONS__ 1
 
+#ifdef __sun
+#include <sys/filio.h>		/* FIONREAD on illumos */
+#endif
 #include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -743,21 +746,32 @@ socket_tune(int fd)
 #define ACKS "FIONWRITE"	/* FreeBSD, NetBSD */
 #elif defined __linux__ && defined TIOCOUTQ
 #define ACKS "TIOCOUTQ"		/* elsewhere it is for terminals only */
+#define FIN_COUNTS 1		/* as a byte, here alone */
 #else
 #define ACKS "none"		/* what the system took counts */
 #endif
-#ifdef __linux__
-#define FIN_COUNTS 1		/* as a byte, in TIOCOUTQ alone */
-#else
+#ifndef FIN_COUNTS
 #define FIN_COUNTS 0
 #endif
+
+/* The error of a connection that has failed, though nothing read it yet. */
+static int
+socket_error(int fd)
+{
+	int error = 0;
+	socklen_t length = sizeof error;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ?
+	    errno : error;
+}
 
 /* How many of the bytes that are away are not acknowledged; 0 if the system
  * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
  * send buffer then (soisdisconnected), so there the figure counts only where
- * the socket is still connected after it was asked for. */
+ * the socket is still connected after it was asked for.  A connection that both
+ * ends have finished is disconnected, too; without an error all has arrived. */
 static size_t
-socket_unacked(int fd, size_t away)
+socket_unacked(int fd, size_t away, int finished)
 {
 	int bytes = 0;
 #if defined SO_NWRITE
@@ -777,9 +791,10 @@ socket_unacked(int fd, size_t away)
 	socklen_t size = sizeof peer;
 
 	if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
-		return away;
+		return finished && socket_error(fd) == 0 ? 0 : away;
 #endif
 	(void)fd;
+	(void)finished;
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
@@ -795,17 +810,6 @@ socket_unread(int fd, size_t otherwise)
 #endif
 	(void)fd;
 	return otherwise;
-}
-
-/* The error of a connection that has failed, though nothing read it yet. */
-static int
-socket_error(int fd)
-{
-	int error = 0;
-	socklen_t length = sizeof error;
-
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ?
-	    errno : error;
 }
 
 #if defined __linux__ && defined TCP_INFO
@@ -1279,7 +1283,8 @@ client_ask(struct side *side, struct client *client)
 {
 	struct ring *ring = &side->out->ring;
 	size_t fin = FIN_COUNTS && client->shut ? 1 : 0;
-	size_t unacked = socket_unacked(client->fd, ring->away + fin);
+	size_t unacked = socket_unacked(client->fd, ring->away + fin,
+	    client->shut && client->ended > 0);
 	size_t acked = ring->away + fin - unacked;
 
 	/* The FIN is acknowledged last. */
