@@ -16,9 +16,9 @@ ROUNDS = 5
 
 SCRIPTS = test/run test/deps test/tools/coverage test/tools/examples \
 	test/tools/incidents test/tools/machines test/tools/memcheck \
-	test/tools/mutants test/tools/newcomer test/tools/prove \
-	test/tools/reconnects test/tools/soak test/tools/torture \
-	test/tools/router.sh test/bench/bench
+	test/tools/mutants test/tools/newcomer test/tools/outages \
+	test/tools/prove test/tools/reconnects test/tools/soak \
+	test/tools/torture test/tools/router.sh test/bench/bench
 
 SIM = test/sim/main.c test/sim/run.c test/sim/log.c test/sim/promise.c \
 	test/sim/wait.c test/sim/calls.c test/sim/clients.c \
@@ -121,6 +121,10 @@ prove:
 torture: tcpbridge
 	@sh test/tools/torture
 
+# Cut line, power and programs of a device, and count its lines.
+outages: tcpbridge
+	@sh test/tools/outages
+
 # Build and test for every compiler, processor and shell there is.
 machines:
 	@sh test/tools/machines
@@ -151,4 +155,4 @@ bench: tcpbridge
 
 .PHONY: all static install uninstall clean deps test soak lint sim mutants \
 	prove torture machines coverage memcheck examples incidents newcomer \
-	bench
+	bench outages
