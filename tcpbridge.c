@@ -42,6 +42,7 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <arpa/inet.h>
@@ -73,6 +74,9 @@
 #ifndef PIPE_BUF		/* what a pipe that is ready takes at once */
 #define PIPE_BUF _POSIX_PIPE_BUF
 #endif
+#ifndef _PATH_LOG		/* where syslogd listens */
+#define _PATH_LOG "/dev/log"
+#endif
 #ifdef __GNUC__
 #define PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define NORETURN __attribute__((noreturn))
@@ -85,14 +89,14 @@ enum {
 	/* Measured: no other value from 64 KiB to 1 MiB is faster. */
 	HIGH_WATER = 262144,	/* unsent while the receiver lives, bytes */
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
-	ASK_SIZE = 8192,	/* sent between two questions, bytes */
+	ASK_SIZE = 4096,	/* sent between two questions, bytes */
 	CLIENTS = 8,		/* of a side, those that are leaving, too */
 	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
 	PORT_TRIES = 16,	/* ports that the system chooses for port 0 */
 	NETS = 16,		/* networks a side (-A, -B) */
 	SCRAPES = 4,		/* metrics clients at a time (-m) */
-	REQUEST_MAX = 2048,	/* bytes in a metrics request */
+	REQUEST_MAX = 2048,	/* bytes in the first line of a request */
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
 	NAME_SIZE = 64,		/* characters in a name (-n) */
 	ROW_SIZE = 80,		/* more than a row of the trace, bytes */
@@ -122,6 +126,7 @@ enum reason { STAYS, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED, DENIED,
 
 static const char *const service_names[] = { "side=A", "side=B",
     "service=metrics" };
+static const char *const place_names[] = { "side A", "side B", "-m" };
 static const char *const reason_names[] = { "none", "eof", "reset",
     "timeout", "replaced", "shutdown", "error", "denied", "busy", "limit" };
 
@@ -218,8 +223,10 @@ static struct listener {
 static struct scrape {
 	int fd;			/* 0 when free */
 	int answered;		/* what still comes is thrown away */
+	int in_head;		/* the request line is whole */
+	int at_begin;		/* of a line of the head */
 	int64_t deadline;	/* when it is closed at the latest */
-	size_t used;		/* bytes of the request so far */
+	size_t used;		/* bytes of the request line so far */
 	char request[REQUEST_MAX];
 } scrapes[SCRAPES];
 
@@ -253,10 +260,13 @@ static int fd_top;		/* highest descriptor the loop ever watched */
 static int64_t now;		/* what clock_read() said, once a turn */
 static int64_t stop_time = NEVER; /* when stopping is over, once begun */
 static int64_t totals_last;	/* when -t was last done */
-static time_t start_time;	/* CLOCK_REALTIME at start, seconds */
+static int64_t started;		/* when the bridge started */
 static uint64_t sessions;	/* connections so far */
 static uint64_t log_lost, log_told; /* lines not written; what was told */
 static int live, live_shown;	/* -t keeps a line in place; it is there */
+static int is_shared[STDERR_FILENO + 1]; /* a terminal, not opened anew */
+static int syslog_fd = -1;	/* to syslogd (-s), or -1 */
+static int in_journal;		/* standard error is read by journald */
 static int save_fd = -1, save_loaded; /* of -f; it held something */
 static char save_new[SAVE_PATH]; /* the file that a stop writes first */
 static unsigned changes;	/* clients that came, left or changed state */
@@ -305,6 +315,19 @@ page_add_time(void)
 	page_add("%s.%03dZ", stamp, (int)(wall.tv_nsec / 1000000));
 }
 
+/* Writes without blocking to a terminal that others use, too. */
+static ssize_t
+write_shared(int fd, const char *bytes, size_t size)
+{
+	int flags = fcntl(fd, F_GETFL);
+	ssize_t n;
+
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	n = write(fd, bytes, size);
+	fcntl(fd, F_SETFL, flags);
+	return n;
+}
+
 /* Writes to a descriptor that takes something now.  A pipe takes PIPE_BUF bytes
  * then (POSIX).  Returns how many bytes went, 0 if none. */
 static size_t
@@ -318,7 +341,12 @@ write_now(int fd, const char *bytes, size_t size)
 	FD_SET(fd, &set);
 	if (select(fd + 1, NULL, &set, NULL, &at_once) != 1)
 		return 0;
-	n = write(fd, bytes, size < PIPE_SAFE ? size : PIPE_SAFE);
+	if (size > PIPE_SAFE)
+		size = PIPE_SAFE;
+	if (is_shared[fd])
+		n = write_shared(fd, bytes, size);
+	else
+		n = write(fd, bytes, size);
 	return n > 0 ? (size_t)n : 0;
 }
 
@@ -344,7 +372,59 @@ page_write(int fd)
 	return done == page_used;
 }
 
-/* Adds what each line begins with.  Syslog has time and level itself. */
+/* Adds what syslog(3) puts before a message, as RFC 3164 has it: priority,
+ * local time, who sends. */
+static void
+page_add_syslog(int level)
+{
+	time_t wall = time(NULL);
+	struct tm local;
+	char stamp[32] = "";
+
+	if (localtime_r(&wall, &local) != NULL)
+		strftime(stamp, sizeof stamp, "%b %e %H:%M:%S", &local);
+	page_add("<%d>%s %s[%ld]: ", LOG_DAEMON | level, stamp,
+	    conf.name[0] != '\0' ? conf.name : "tcpbridge", (long)getpid());
+}
+
+/* Opens a socket to syslogd that never blocks; syslog(3) would, when syslogd
+ * hangs.  Returns 0, or -1 and errno. */
+static int
+syslog_open(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	snprintf(address.sun_path, sizeof address.sun_path, _PATH_LOG);
+	syslog_fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	if (syslog_fd < 0)
+		return -1;
+	fcntl(syslog_fd, F_SETFL, O_NONBLOCK);
+	fcntl(syslog_fd, F_SETFD, FD_CLOEXEC);
+	return connect(syslog_fd, (struct sockaddr *)&address, sizeof address);
+}
+
+/* Sends the page to syslogd; returns 0 if it is not taken now.  One that was
+ * started again has a new socket. */
+static int
+syslog_send(void)
+{
+	if (syslog_fd >= 0 && send(syslog_fd, page, page_used, 0) >= 0)
+		return 1;
+	if (syslog_fd >= 0 && (errno == EAGAIN || errno == EWOULDBLOCK ||
+	    errno == ENOBUFS))
+		return 0;
+	if (syslog_fd >= 0)
+		close(syslog_fd);
+	if (syslog_open() == 0 && send(syslog_fd, page, page_used, 0) >= 0)
+		return 1;
+	if (syslog_fd >= 0)
+		close(syslog_fd);
+	syslog_fd = -1;
+	return 0;
+}
+
+/* Adds what each line begins with.  Syslog has time and level itself; journald
+ * takes the level from "<4>", sd-daemon(3). */
 static void
 page_add_head(int level)
 {
@@ -352,6 +432,10 @@ page_add_head(int level)
 
 	if (level == LOG_DEBUG)
 		text = "debug";
+	if (conf.syslog)
+		page_add_syslog(level);
+	if (in_journal)
+		page_add("<%d>", level);
 	if (!conf.syslog) {
 		page_add("time=");
 		page_add_time();
@@ -363,9 +447,35 @@ page_add_head(int level)
 		page_add("name=%s ", conf.name);
 }
 
+/* Writes the line that was begun; returns 0 if it is lost. */
+static int
+log_write(void)
+{
+	int done;
+
+	if (conf.syslog)
+		return syslog_send();
+	page_add("\n");
+	done = page_write(STDERR_FILENO);
+	if (done)
+		live_shown = 0;
+	return done;
+}
+
+/* Begins a line.  The live line makes way. */
+static void
+log_begin(int level, const char *event)
+{
+	page_used = 0;
+	if (live_shown)
+		page_add("\r\033[K");
+	page_add_head(level);
+	page_add("event=%s ", event);
+}
+
 /* Logs an event, one line, with a level of syslog(3).  LOG_NOTICE is what was
- * asked for, so it is logged under -q, too.  The live line makes way.  Lines
- * that were lost before are counted in a line of their own. */
+ * asked for, so it is logged under -q, too.  Lines that were lost before are
+ * counted in a line of their own. */
 static void
 log_event(int level, const char *event, const char *format, ...)
 {
@@ -373,27 +483,20 @@ log_event(int level, const char *event, const char *format, ...)
 
 	if (level > conf.level)
 		return;
-	page_used = 0;
-	if (live_shown)
-		page_add("\r\033[K");
 	if (log_lost > log_told) {
-		page_add_head(LOG_WARNING);
-		page_add("event=log_lost lines=" U64 "\n", log_lost - log_told);
+		log_begin(LOG_WARNING, "log_lost");
+		page_add("lines=" U64, log_lost - log_told);
+		if (!log_write()) {
+			log_lost++;	/* nor is this one written */
+			return;
+		}
+		log_told = log_lost;
 	}
-	page_add_head(level);
-	page_add("event=%s ", event);
+	log_begin(level, event);
 	va_start(list, format);
 	page_add_list(format, list);
 	va_end(list);
-	if (conf.syslog) {
-		syslog(level, "%s", page);
-		return;
-	}
-	page_add("\n");
-	if (page_write(STDERR_FILENO)) {
-		log_told = log_lost;
-		live_shown = 0;
-	} else
+	if (!log_write())
 		log_lost++;
 }
 
@@ -403,7 +506,7 @@ static void
 fatal(int status, const char *format, ...)
 {
 	va_list list;
-	char *c;
+	char *c, text[1024];
 
 	page_used = 0;
 	va_start(list, format);
@@ -413,8 +516,13 @@ fatal(int status, const char *format, ...)
 		if ((unsigned char)*c < ' ' || *c == 127)
 			*c = '?';
 	fprintf(stderr, "tcpbridge: %s\n", page);
-	if (conf.syslog && status == 1)
-		syslog(LOG_ERR, "%s", page);
+	if (conf.syslog && status == 1) {
+		snprintf(text, sizeof text, "%.1000s", page);
+		page_used = 0;
+		page_add_syslog(LOG_ERR);
+		page_add("%s", text);
+		syslog_send();
+	}
 	if (save_fd >= 0)
 		unlink(save_new);
 	exit(status);
@@ -444,18 +552,42 @@ ring_offset(const struct ring *ring, size_t index)
 /* How much of a run of bytes lies in one piece, before the circle ends. */
 /*@ requires sound(ring) && from < ring->capacity && size <= ring->capacity;
   @ assigns \nothing;
-  @ ensures \result <= size && from + \result <= ring->capacity;
-  @ ensures \result == 0 <==> size == 0; */
+  @ ensures \result == (size < ring->capacity - from ? size :
+  @     ring->capacity - from); */
 static size_t
 ring_piece(const struct ring *ring, size_t from, size_t size)
 {
 	return size < ring->capacity - from ? size : ring->capacity - from;
 }
 
+/* Copies bytes to the begin of the circle.  A loop, for the provers. */
+/*@ requires \valid(ring) && size <= from && size <= READ_SMALL;
+  @ requires from + size <= BUFFER_MAX + 2 * READ_SMALL;
+  @ assigns ring->bytes[0 .. size - 1];
+  @ ensures \forall integer i; 0 <= i < size ==>
+  @     ring->bytes[i] == \old(ring->bytes[from + i]); */
+static void
+ring_copy(struct ring *ring, size_t from, size_t size)
+{
+	size_t i;
+
+	/*@ loop invariant 0 <= i <= size;
+	  @ loop invariant \forall integer j; 0 <= j < i ==>
+	  @     ring->bytes[j] == \at(ring->bytes[from + j], Pre);
+	  @ loop invariant \forall integer j; size <= j <
+	  @     BUFFER_MAX + 2 * READ_SMALL ==>
+	  @     ring->bytes[j] == \at(ring->bytes[j], Pre);
+	  @ loop assigns i, ring->bytes[0 .. size - 1];
+	  @ loop variant size - i; */
+	for (i = 0; i < size; i++)
+		ring->bytes[i] = ring->bytes[from + i];
+}
+
 /* Holds bytes that were written behind the last one.  What lies behind the end
  * of the circle is copied to its begin. */
 /*@ requires sound(ring) && size <= ring->capacity - ring->used;
-  @ requires (ring->start + ring->used) % ring->capacity + size <=
+  @ requires READ_SMALL <= ring->capacity &&
+  @     (ring->start + ring->used) % ring->capacity + size <=
   @     ring->capacity + READ_SMALL;
   @ assigns ring->used, ring->bytes[0 .. READ_SMALL - 1];
   @ ensures sound(ring) && ring->used == \old(ring->used) + size; */
@@ -465,9 +597,7 @@ ring_put(struct ring *ring, size_t size)
 	size_t end = ring_offset(ring, ring->used);
 	size_t piece = ring_piece(ring, end, size);
 
-	if (piece < size)
-		memcpy(ring->bytes, ring->bytes + ring->capacity,
-		    size - piece);
+	ring_copy(ring, ring->capacity, size - piece);
 	ring->used += size;
 }
 
@@ -488,11 +618,10 @@ ring_take(struct ring *ring, size_t size)
 	ring->away -= ring->away < size ? ring->away : size;
 	if (ring->used == 0)
 		ring->start = 0;
-	if (ring->used > READ_SMALL || ring->start < ring->used ||
-	    ring->used > ring->capacity - ring->start ||
-	    ring->start <= READ_SMALL)
+	if (ring->used > READ_SMALL || ring->start <= READ_SMALL ||
+	    ring->used > ring->capacity - ring->start)
 		return;
-	memcpy(ring->bytes, ring->bytes + ring->start, ring->used);
+	ring_copy(ring, ring->start, ring->used);
 	ring->start = 0;
 }
 
@@ -616,6 +745,11 @@ socket_tune(int fd)
 #define ACKS "TIOCOUTQ"		/* elsewhere it is for terminals only */
 #else
 #define ACKS "none"		/* what the system took counts */
+#endif
+#ifdef __linux__
+#define FIN_COUNTS 1		/* as a byte, in TIOCOUTQ alone */
+#else
+#define FIN_COUNTS 0
 #endif
 
 /* How many of the bytes that are away are not acknowledged; 0 if the system
@@ -779,6 +913,22 @@ family_is_missing(int error, const char *address)
 	    strncmp(address, "[::]:", 5) == 0));
 }
 
+/* What is wrong with an address that can't be bound, if it shows. */
+static const char *
+address_hint(const struct addrinfo *info)
+{
+	const void *address = info->ai_addr;
+	const struct sockaddr_in6 *v6 = address;
+
+	if (info->ai_family != AF_INET6)
+		return "";
+	if (IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		return " (write it as IPv4)";
+	if (IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr) && v6->sin6_scope_id == 0)
+		return " (a link-local address needs a zone: fe80::1%eth0)";
+	return "";
+}
+
 /* Opens a listener for each address of a list.  For port 0 all get the number
  * that the system chose for the first.  Returns EADDRINUSE if one of the others
  * can't have that number, else 0 or the error of a family that is missing.
@@ -794,7 +944,7 @@ addresses_open(struct addrinfo *list, int service)
 	for (info = list; info != NULL; info = info->ai_next) {
 		if (listener_count == LISTENERS)
 			fatal(1, "%s: too many addresses",
-			    conf.places[service].host);
+			    place_names[service]);
 		text = listeners[listener_count].address;
 		*address_port(info) = port;
 		error = listener_open(info, service);
@@ -806,8 +956,8 @@ addresses_open(struct addrinfo *list, int service)
 			log_event(LOG_DEBUG, "skip", "%s addr=%s error=\"%s\"",
 			    service_names[service], text, strerror(error));
 		else
-			fatal(1, "%s: %s: %s", service_names[service], text,
-			    strerror(error));
+			fatal(1, "%s: %s: %s%s", place_names[service], text,
+			    strerror(error), address_hint(info));
 	}
 	return error;
 }
@@ -836,9 +986,9 @@ service_open(int service)
 	freeaddrinfo(list);
 	if (error == EADDRINUSE)
 		fatal(1, "%s: %s: no port is free at all its addresses",
-		    service_names[service], text);
+		    place_names[service], text);
 	if (listener_count == before)
-		fatal(1, "%s: %s: %s", service_names[service], text,
+		fatal(1, "%s: %s: %s", place_names[service], text,
 		    strerror(error));
 }
 
@@ -963,17 +1113,15 @@ flow_intake(const struct flow *flow)
 	/* A stop takes all that has arrived, while there is room. */
 	if (stop_time != NEVER && has_room)
 		return STORE;
-	/* The receiver is there and keeps up. */
-	if (receiver != NULL && has_room &&
-	    ring_unsent(&flow->ring) < HIGH_WATER)
-		return STORE;
-	/* It is behind, but acknowledged something within -g. */
-	if (receiver != NULL && now - receiver->took < conf.grace)
-		return WAIT;
+	/* The receiver keeps up: it acknowledged something within -g. */
+	if (receiver != NULL && (conf.lossless ||
+	    now - receiver->took < conf.grace))
+		return has_room && ring_unsent(&flow->ring) < HIGH_WATER ?
+		    STORE : WAIT;
 	/* It is absent or stuck.  Nothing is dropped under -l. */
 	if (!conf.lossless)
 		return STORE_OR_DROP;
-	return has_room && receiver == NULL ? STORE : WAIT;
+	return has_room ? STORE : WAIT;
 }
 
 /* The client that is read: the oldest, unless its EOF was read. */
@@ -1117,6 +1265,7 @@ static void
 client_resume(struct side *side, struct client *client)
 {
 	client->state = OPEN;
+	client->took = now;
 	changes++;
 	log_event(LOG_INFO, "resumed", "side=%s session=" U64 " peer=%s "
 	    "silent=%.3f state=%s", side->name, client->session, client->peer,
@@ -1129,13 +1278,13 @@ static void
 client_ask(struct side *side, struct client *client)
 {
 	struct ring *ring = &side->out->ring;
-	size_t unacked = socket_unacked(client->fd, ring->away);
-	size_t acked = ring->away - unacked;
+	size_t fin = FIN_COUNTS && client->shut ? 1 : 0;
+	size_t unacked = socket_unacked(client->fd, ring->away + fin);
+	size_t acked = ring->away + fin - unacked;
 
-#ifdef __linux__
-	if (client->shut && unacked > 0)
-		acked++;	/* its FIN counts as a byte, there alone */
-#endif
+	/* The FIN is acknowledged last. */
+	if (acked > ring->away)
+		acked = ring->away;
 	client->asked = now;
 	client->unasked = 0;
 	if (acked == 0)
@@ -1244,8 +1393,6 @@ client_received(struct side *side, struct client *client, size_t size,
 	client->received += size;
 	client->unread -= size < client->unread ? size : client->unread;
 	client->heard = client->alive = now;
-	if (client->state == SILENT)
-		client_resume(side, client);
 	if (conf.trace)
 		trace_bytes(flow->name, client->session, ring->bytes +
 		    ring_offset(ring, ring->used), size);
@@ -1256,6 +1403,8 @@ client_received(struct side *side, struct client *client, size_t size,
 		ring_put(ring, size);
 		flow_end_drops(flow);
 	}
+	if (client->state == SILENT)
+		client_resume(side, client);
 }
 
 /* Receives once from a client: what has room in one piece, or else a small read
@@ -1319,14 +1468,16 @@ client_send(struct side *side, struct client *client)
 }
 
 /* Closes a client that has been read out.  The connection is aborted if its
- * bytes go to the next client, or its system might still deliver them. */
+ * bytes go to another client, or its system might still deliver them.  At a
+ * stop without -f it may. */
 static void
 client_close(struct side *side, struct client *client)
 {
 	struct linger abort_now = { 1, 0 };
+	int is_newest = client == &side->clients[side->count - 1];
 
 	if (client->unacked > 0 &&
-	    (stop_time == NEVER || conf.file != NULL))
+	    (stop_time == NEVER || conf.file != NULL || !is_newest))
 		setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abort_now,
 		    sizeof abort_now);
 	close(client->fd);	/* never again, also after EINTR */
@@ -1410,6 +1561,7 @@ side_is_busy(struct side *side)
 	struct client *client = side_receiver(side);
 	int error;
 
+	side_ask(side);		/* a silent one may be back */
 	if (client == NULL || client->state != OPEN ||
 	    now - client->heard >= conf.silence)
 		return 0;
@@ -1687,49 +1839,102 @@ metrics_add(void)
 	    conf.capacity);
 	metric_add("log_lost_lines_total", "Log lines not written.", log_lost);
 	metric_add("start_time_seconds", "Start, seconds since 1970.",
-	    (uint64_t)start_time);
+	    (uint64_t)(time(NULL) - (now - started) / SECOND));
 	metric_head("build_info", "Version and name.");
 	page_add("tcpbridge_build_info{version=\"" VERSION "\",name=\"%s\"} "
 	    "1\n", conf.name);
 }
 
-/* Answers a request line, "method target HTTP/1.x", at once: a fresh socket
- * takes a few kilobytes, or the client sees less than the Content-Length. */
-static void
-scrape_answer(int fd, char *request)
+/* The path of a target: "/metrics" of "/metrics?x" or, in absolute form (RFC
+ * 9112, 3.2.2), of "http://host/metrics".  "*" stays. */
+static const char *
+request_path(char *target)
 {
-	const char *status = "200 OK";
-	char head[256], *target, *version = NULL;
+	char *host = strstr(target, "://"), *path = target;
 
-	request[strcspn(request, "\r\n")] = '\0';
-	target = strchr(request, ' ');
-	if (target != NULL) {
-		*target++ = '\0';
-		version = strchr(target, ' ');
-		target[strcspn(target, "? ")] = '\0';
-	}
-	page_used = 0;
-	if (version == NULL || *target != '/' ||
-	    strncmp(version + 1, "HTTP/1.", 7) != 0)
-		status = "400 Bad Request";
-	else if (strcmp(request, "GET") != 0 && strcmp(request, "HEAD") != 0)
-		status = "405 Method Not Allowed\r\nAllow: GET, HEAD";
-	else if (strcmp(target, "/metrics") == 0)
+	if (*target != '/' && host != NULL)
+		path = strchr(host + 3, '/');
+	if (path == NULL)
+		return "/";
+	path[strcspn(path, "?")] = '\0';
+	return path;
+}
+
+/* Makes the body of an answer to "method target HTTP/1.x"; returns the status.
+ * The request is cut after its method. */
+static const char *
+request_answer(char *request)
+{
+	char *target = strchr(request, ' ');
+	char *version = target == NULL ? NULL : strchr(target + 1, ' ');
+	const char *path;
+
+	if (version == NULL || strncmp(version + 1, "HTTP/1.", 7) != 0)
+		return "400 Bad Request";
+	*target++ = '\0';
+	*version = '\0';
+	path = request_path(target);
+	if (*path != '/' && strcmp(path, "*") != 0)
+		return "400 Bad Request";
+	if (strcmp(request, "GET") != 0 && strcmp(request, "HEAD") != 0)
+		return "405 Method Not Allowed\r\nAllow: GET, HEAD";
+	if (strcmp(path, "/metrics") == 0)
 		metrics_add();
-	else if (strcmp(target, "/healthz") == 0)
+	else if (strcmp(path, "/healthz") == 0)
 		page_add("%s\n", state_name());
 	else
-		status = "404 Not Found";
+		return "404 Not Found";
+	return "200 OK";
+}
+
+/* Answers a request at once.  A fresh socket takes a few kilobytes; if not, the
+ * client sees less than the Content-Length. */
+static void
+scrape_answer(struct scrape *scrape)
+{
+	const char *status;
+	char head[256];
+
+	page_used = 0;
+	status = request_answer(scrape->request);
 	if (page_used == 0)
 		page_add("%.3s\n", status);
 	snprintf(head, sizeof head, "HTTP/1.0 %s\r\nContent-Type: text/plain; "
 	    "version=0.0.4; charset=utf-8\r\nContent-Length: %zu\r\n"
 	    "Connection: close\r\n\r\n", status, page_used);
-	send(fd, head, strlen(head), 0);
-	if (strcmp(request, "HEAD") != 0)
-		send(fd, page, page_used, 0);
-	shutdown(fd, SHUT_WR);
+	send(scrape->fd, head, strlen(head), 0);
+	if (strcmp(scrape->request, "HEAD") != 0)
+		send(scrape->fd, page, page_used, 0);
+	shutdown(scrape->fd, SHUT_WR);
+	scrape->answered = 1;
 	log_event(LOG_DEBUG, "request", "status=%.3s", status);
+}
+
+/* Takes a byte of a request.  Its first line is kept; empty lines before it and
+ * the head behind it are not.  Returns 1 when the request is whole, or no text,
+ * or its first line is too long. */
+static int
+scrape_take(struct scrape *scrape, char c)
+{
+	int is_end = c == '\n' && scrape->at_begin;
+
+	if (scrape->in_head) {
+		if (c != '\r')
+			scrape->at_begin = c == '\n';
+		return is_end;
+	}
+	if (scrape->used == 0 && (c == '\r' || c == '\n'))
+		return 0;
+	if (c == '\n') {
+		scrape->request[strcspn(scrape->request, "\r")] = '\0';
+		scrape->in_head = scrape->at_begin = 1;
+		return 0;
+	}
+	scrape->request[scrape->used++] = c;
+	if (c != '\0' && scrape->used < REQUEST_MAX - 1)
+		return 0;
+	scrape->request[0] = '\0';
+	return 1;
 }
 
 /* Reads a metrics client.  After the answer it is read until it closes: to
@@ -1737,24 +1942,15 @@ scrape_answer(int fd, char *request)
 static void
 scrape_read(struct scrape *scrape)
 {
-	char *request = scrape->request;
-	size_t room = sizeof scrape->request - 1 - scrape->used;
-	ssize_t n = recv(scrape->fd, request + scrape->used, room, 0);
+	char bytes[512];
+	ssize_t i, n = recv(scrape->fd, bytes, sizeof bytes, 0);
 
-	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK &&
+	    errno != EINTR))
 		scrape->deadline = now;
-	if (n <= 0 || scrape->answered)
-		return;
-	scrape->used += (size_t)n;
-	request[scrape->used] = '\0';
-	if ((size_t)n == room || strlen(request) < scrape->used)
-		request[0] = '\0';	/* too long, or no text */
-	else if (strstr(request, "\n\r\n") == NULL &&
-	    strstr(request, "\n\n") == NULL)
-		return;
-	scrape->used = 0;
-	scrape->answered = 1;
-	scrape_answer(scrape->fd, request);
+	for (i = 0; i < n && !scrape->answered; i++)
+		if (scrape_take(scrape, bytes[i]))
+			scrape_answer(scrape);
 }
 
 /* Takes a metrics client, in the place of the oldest if all are taken. */
@@ -1895,9 +2091,10 @@ loop_due(void)
 
 /* The file: a head of SAVE_HEAD bytes in text, the bytes of the ring A->B, then
  * those of the ring B->A.  The head has both sizes, the times when side B and
- * side A were left (microseconds since 1970), and the FNV-1a sum of all else. */
+ * side A were left (microseconds since 1970), and an FNV-1a sum of the rest. */
 #define SAVE_HEAD 128
 #define SAVE_FORMAT "tcpbridge-held-1 %zu %zu %" PRId64 " %" PRId64
+#define SAVE_SCAN "tcpbridge-held-1 %zu %zu %" SCNd64 " %" SCNd64
 
 static uint64_t
 save_sum(uint64_t sum, const void *bytes, size_t size)
@@ -1918,15 +2115,23 @@ save_sum_flow(uint64_t sum, const struct ring *ring)
 	return save_sum(sum, ring->bytes, ring->used - piece);
 }
 
-/* The sum of a head's numbers and of what both rings hold. */
-static uint64_t
-save_sum_all(const char *numbers)
+/* Makes the head for what both rings hold. */
+static void
+save_head(char *head, int64_t left_b, int64_t left_a)
 {
-	uint64_t sum = save_sum(UINT64_C(0xcbf29ce484222325), numbers,
-	    strlen(numbers));
+	const struct ring *a = &flows[SIDE_A].ring, *b = &flows[SIDE_B].ring;
+	uint64_t sum;
+	int length;
 
-	sum = save_sum_flow(sum, &flows[SIDE_A].ring);
-	return save_sum_flow(sum, &flows[SIDE_B].ring);
+	memset(head, ' ', SAVE_HEAD);
+	length = snprintf(head, SAVE_HEAD, SAVE_FORMAT, a->used, b->used,
+	    left_b, left_a);
+	sum = save_sum(UINT64_C(0xcbf29ce484222325), head, (size_t)length);
+	sum = save_sum_flow(save_sum_flow(sum, a), b);
+	length += snprintf(head + length, (size_t)(SAVE_HEAD - length),
+	    " %016" PRIx64, sum);
+	head[length] = ' ';
+	head[SAVE_HEAD - 1] = '\n';
 }
 
 /* Moves a number of bytes with read() or write(); returns 0, or -1 and errno,
@@ -1995,59 +2200,80 @@ directory_sync(const char *path)
 	close(fd);
 }
 
-/* Refuses what is not a plain file of this user: somebody else could have put
- * it there. */
-static void
-save_check(int fd, const char *path)
+/* Whether this is a plain file of this user; else errno is EPERM.  Somebody
+ * else could have put another one there. */
+static int
+save_is_plain(int fd)
 {
 	struct stat file;
 
 	if (fd < 0 || fstat(fd, &file) < 0)
-		fatal(1, "-f: %s: %s", path, strerror(errno));
-	if (!S_ISREG(file.st_mode) || file.st_uid != geteuid() ||
-	    file.st_nlink > 1)
-		fatal(1, "-f: %s: not a plain file of this user", path);
+		return 0;
+	errno = EPERM;
+	return S_ISREG(file.st_mode) && file.st_uid == geteuid() &&
+	    file.st_nlink <= 1;
 }
 
-/* Opens and locks the file that a stop would write; returns -1 if another
- * bridge has it.  That one may rename it before it ends. */
+/* Ends the program for a file, with errno. */
+static void
+save_fatal(const char *path)
+{
+	fatal(1, "-f: %s: %s", path, errno == EPERM ?
+	    "not a plain file of this user" : strerror(errno));
+}
+
+/* Whether the file that a stop writes has still its name. */
+static int
+save_is_named(int fd)
+{
+	struct stat file, named;
+
+	return fstat(fd, &file) == 0 && stat(save_new, &named) == 0 &&
+	    file.st_dev == named.st_dev && file.st_ino == named.st_ino;
+}
+
+/* Opens and locks the file that a stop would write.  Returns -1 and errno; that
+ * is EAGAIN if another bridge has it, which may rename it before it ends. */
 static int
 save_lock(void)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	struct stat file, named;
-	int fd = open(save_new, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK,
-	    S_IRUSR | S_IWUSR);
+	int is_locked, fd = open(save_new, O_RDWR | O_CREAT | O_NOFOLLOW |
+	    O_NONBLOCK, S_IRUSR | S_IWUSR);
 
-	save_check(fd, save_new);
-	if (fcntl(fd, F_SETLK, &lock) == 0 && fstat(fd, &file) == 0 &&
-	    stat(save_new, &named) == 0 && file.st_ino == named.st_ino) {
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
-		return fd;
+	if (!save_is_plain(fd))
+		return -1;
+	/* A file system without locks (ENOLCK) can't tell. */
+	is_locked = fcntl(fd, F_SETLK, &lock) < 0 &&
+	    (errno == EACCES || errno == EAGAIN);
+	if (is_locked || !save_is_named(fd)) {
+		close(fd);
+		errno = EAGAIN;
+		return -1;
 	}
-	close(fd);
-	return -1;
+	fchmod(fd, S_IRUSR | S_IWUSR);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return fd;
 }
 
 /* Opens the file that a stop would write, so a bad place is found at the start.
- * A bridge that is just stopping gets time for it. */
+ * A bridge that is just stopping gets 3 seconds for it. */
 static void
 save_open(void)
 {
 	struct timespec nap = { 0, 100000000 };
 	int tries;
 
-	if (snprintf(save_new, sizeof save_new, "%s.new", conf.file) >=
-	    (int)sizeof save_new)
-		fatal(1, "-f: %s: name too long", conf.file);
-	for (tries = 0; save_fd < 0; tries++) {
-		if (tries > 30)
-			fatal(1, "-f: %s: another tcpbridge uses it",
-			    conf.file);
-		if (tries > 0)
-			nanosleep(&nap, NULL);
+	snprintf(save_new, sizeof save_new, "%s.new", conf.file);
+	save_fd = save_lock();
+	for (tries = 0; save_fd < 0 && errno == EAGAIN && tries < 30; tries++) {
+		nanosleep(&nap, NULL);
 		save_fd = save_lock();
 	}
+	if (save_fd < 0 && errno == EAGAIN)
+		fatal(1, "-f: %s: another tcpbridge uses it", conf.file);
+	if (save_fd < 0)
+		save_fatal(save_new);
 }
 
 /* The time of day when the bridge's clock was 0, microseconds since 1970. */
@@ -2062,7 +2288,7 @@ wall_offset(void)
 
 /* Takes one direction from the file; its bytes count as received. */
 static void
-save_take(int fd, struct flow *flow, size_t size, int64_t left)
+save_take(int fd, struct flow *flow, size_t size)
 {
 	if (size > conf.capacity)
 		fatal(1, "-f: %s: has %zu bytes %s, more than -b %zu",
@@ -2072,7 +2298,6 @@ save_take(int fd, struct flow *flow, size_t size, int64_t left)
 		    strerror(errno) : "cut short");
 	flow->ring.used = size;
 	flow->received = size;
-	flow->to->left = sooner(now, left - wall_offset());
 }
 
 /* Takes what the last stop saved.  A file that is not whole, or of another
@@ -2080,28 +2305,26 @@ save_take(int fd, struct flow *flow, size_t size, int64_t left)
 static void
 save_load(void)
 {
-	char head[SAVE_HEAD + 1] = "", numbers[SAVE_HEAD + 1], sum[24];
+	char head[SAVE_HEAD + 1] = "", again[SAVE_HEAD], rest;
 	int fd = open(conf.file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-	size_t a, b, length;
-	int64_t left_a, left_b;
-	char rest;
+	int64_t left_a, left_b, offset = wall_offset();
+	size_t a, b;
 
 	if (fd < 0 && errno == ENOENT)
 		return;
-	save_check(fd, conf.file);
+	if (!save_is_plain(fd))
+		save_fatal(conf.file);
 	if (file_read(fd, head, SAVE_HEAD) < 0 ||
-	    sscanf(head, SAVE_FORMAT, &a, &b, &left_b, &left_a) != 4)
+	    sscanf(head, SAVE_SCAN, &a, &b, &left_b, &left_a) != 4)
 		fatal(1, "-f: %s: not a file of tcpbridge", conf.file);
-	save_take(fd, &flows[SIDE_A], a, left_b);
-	save_take(fd, &flows[SIDE_B], b, left_a);
-	snprintf(numbers, sizeof numbers, SAVE_FORMAT, a, b, left_b, left_a);
-	length = strlen(numbers);
-	snprintf(sum, sizeof sum, " %016" PRIx64, save_sum_all(numbers));
-	if (strncmp(head, numbers, length) != 0 ||
-	    strncmp(head + length, sum, strlen(sum)) != 0 ||
-	    read(fd, &rest, 1) != 0)
+	save_take(fd, &flows[SIDE_A], a);
+	save_take(fd, &flows[SIDE_B], b);
+	save_head(again, left_b, left_a);
+	if (memcmp(head, again, SAVE_HEAD) != 0 || read(fd, &rest, 1) != 0)
 		fatal(1, "-f: %s: damaged", conf.file);
 	close(fd);
+	sides[SIDE_A].left = sooner(now, left_a - offset);
+	sides[SIDE_B].left = sooner(now, left_b - offset);
 	save_loaded = 1;
 }
 
@@ -2115,29 +2338,31 @@ save_remove(void)
 		return;
 	if (unlink(conf.file) < 0)
 		fatal(1, "-f: %s: %s", conf.file, strerror(errno));
+	directory_sync(conf.file);
 	for (flow = flows; flow < flows + SIDES; flow++)
 		log_event(LOG_NOTICE, "restore", "dir=%s bytes=%zu age=%.3f",
 		    flow->name, flow->ring.used, SECS(now - flow->to->left));
 }
 
-/* Writes what both rings hold.  Returns 0, or -1 and errno. */
+/* Writes what both rings hold.  Returns 0, or -1 and errno.  If somebody has
+ * removed the file, another one is made. */
 static int
 save_write(void)
 {
-	const struct ring *a = &flows[SIDE_A].ring, *b = &flows[SIDE_B].ring;
-	int64_t wall = wall_offset();
-	char numbers[SAVE_HEAD - 20], head[2 * SAVE_HEAD];
+	int64_t offset = wall_offset();
+	char head[SAVE_HEAD];
 
-	snprintf(numbers, sizeof numbers, SAVE_FORMAT, a->used, b->used,
-	    sides[SIDE_B].left + wall, sides[SIDE_A].left + wall);
-	snprintf(head, sizeof head, "%s %016" PRIx64 "%*s", numbers,
-	    save_sum_all(numbers), SAVE_HEAD, "\n");
-	head[SAVE_HEAD - 1] = '\n';
+	if (!save_is_named(save_fd))
+		save_fd = save_lock();
+	if (save_fd < 0)
+		return -1;
+	save_head(head, sides[SIDE_B].left + offset,
+	    sides[SIDE_A].left + offset);
 	if (ftruncate(save_fd, 0) < 0 ||
 	    file_write(save_fd, head, SAVE_HEAD) < 0 ||
-	    file_write_ring(save_fd, a) < 0 ||
-	    file_write_ring(save_fd, b) < 0 || fsync(save_fd) < 0 ||
-	    rename(save_new, conf.file) < 0)
+	    file_write_ring(save_fd, &flows[SIDE_A].ring) < 0 ||
+	    file_write_ring(save_fd, &flows[SIDE_B].ring) < 0 ||
+	    fsync(save_fd) < 0 || rename(save_new, conf.file) < 0)
 		return -1;
 	directory_sync(conf.file);
 	return 0;
@@ -2318,9 +2543,10 @@ accept_passes(int error)
 	return 0;
 }
 
-/* Takes one client from a listener.  Without descriptors or memory it would be
- * reported again and again, so the listener rests for a second. */
-static void
+/* Takes one client from a listener; returns 0 if there is none.  Without
+ * descriptors or memory it would be reported again and again, so the listener
+ * rests for a second. */
+static int
 listener_accept(struct listener *listener)
 {
 	struct sockaddr_storage address = { 0 };
@@ -2340,6 +2566,7 @@ listener_accept(struct listener *listener)
 			    service_names[listener->service], strerror(errno));
 		listener->rest_until = now + SECOND;
 	}
+	return fd >= 0;
 }
 
 /* Time passed in a wait.  For a client that was not read its time of -r and -i
@@ -2364,16 +2591,16 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 		}
 }
 
-/* Linux lets no signal in while something is always ready, so it is let in once
- * a second. */
+/* Linux lets no signal in while something is always ready, so a wait that did
+ * not sleep for a while lets it in here. */
 static void
 signals_let_in(int64_t waited)
 {
 	sigset_t mask;
 
-	if (waited < 100 * MSEC && now - signals_heard < SECOND)
+	if (waited < MSEC && now - signals_heard < 50 * MSEC)
 		return;
-	if (waited < 100 * MSEC) {
+	if (waited < MSEC) {
 		sigprocmask(SIG_SETMASK, &wait_mask, &mask);
 		sigprocmask(SIG_SETMASK, &mask, NULL);
 	}
@@ -2470,14 +2697,29 @@ loop_turn(void)
 			listener_accept(&listeners[i]);
 }
 
-/* A stop begins.  The listeners are closed, so that who dials now is refused
- * and keeps its data.  What has arrived from each client is still read. */
+/* Lets in those who have dialled until now. */
+static void
+listener_empty(struct listener *listener)
+{
+	int tries;
+
+	for (tries = 0; tries < BACKLOG; tries++)
+		if (listener->service == METRICS || !wants_accept(listener) ||
+		    !listener_accept(listener))
+			return;
+}
+
+/* A stop begins.  The listeners are closed, so whoever dials now is refused and
+ * keeps its data.  What has arrived from each client is still read. */
 static void
 stop_begin(void)
 {
 	struct side *side;
 	struct client *client;
+	int i;
 
+	for (i = 0; i < listener_count; i++)
+		listener_empty(&listeners[i]);
 	stop_time = now + PATIENCE;
 	listeners_close(0);
 	for (side = sides; side < sides + SIDES; side++) {
@@ -2507,12 +2749,16 @@ stop_end(void)
 		client = side_receiver(side);
 		if (client != NULL)
 			client_leave(side, client, SHUTDOWN, "");
+	}
+	for (side = sides; side < sides + SIDES; side++) {
+		side_drain(side);
 		while (side->count > 0) {
 			lost += side->clients[0].unread;
 			client_close(side, &side->clients[0]);
 		}
-		side_tell_rest(side);
 	}
+	side_tell_rest(&sides[SIDE_A]);
+	side_tell_rest(&sides[SIDE_B]);
 	lost += save_end();
 	if (conf.trace)
 		trace_bytes("", 0, NULL, 0);
@@ -2589,6 +2835,8 @@ signals_open(void)
 
 /* ---- Options and main ------------------------------------------------ */
 
+static const char version_text[] = "tcpbridge " VERSION "\n";
+
 static const char usage_text[] =
 "usage: tcpbridge [-46hlqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
 "           [-f file] [-g secs] [-H secs] [-i secs] [-k secs]\n"
@@ -2634,8 +2882,7 @@ parse_seconds(const char *what, const char *text)
 	double seconds = strtod(text, &end);
 
 	if (text[strspn(text, "0123456789.")] != '\0' || *end != '\0' ||
-	    *text == '.' || end == text || end[-1] == '.' ||
-	    seconds > SECONDS_MAX)
+	    end == text || end[-1] == '.' || seconds > SECONDS_MAX)
 		fatal(2, "%s: not a number of seconds: '%s'", what, text);
 	return (int64_t)(seconds * (double)SECOND + 0.999999);
 }
@@ -2690,6 +2937,21 @@ parse_net(const char *what, char *text, struct side *side)
 		fatal(2, "%s: not an address or network: '%s'", what, text);
 }
 
+/* A number of bytes as it would be typed: 4m, 100k, 4095. */
+static const char *
+size_text(size_t size)
+{
+	static char text[24];
+
+	if (size % 1048576 == 0)
+		snprintf(text, sizeof text, "%zum", size / 1048576);
+	else if (size % 1024 == 0)
+		snprintf(text, sizeof text, "%zuk", size / 1024);
+	else
+		snprintf(text, sizeof text, "%zu", size);
+	return text;
+}
+
 /* A number of bytes, with k for KiB or m for MiB. */
 static size_t
 parse_size(const char *what, char *text)
@@ -2705,23 +2967,51 @@ parse_size(const char *what, char *text)
 		end++;
 	}
 	if (size < 1 || size > BUFFER_MAX || *end != '\0')
-		fatal(2, "%s: not a size from 1 to %d: '%s'", what, BUFFER_MAX,
-		    text);
+		fatal(2, "%s: not a size from 1 to %s: '%s'", what,
+		    size_text(BUFFER_MAX), text);
 	return (size_t)size;
+}
+
+/* How many bytes a character of UTF-8 has (RFC 3629); 0 if it is none. */
+static size_t
+utf8_length(const char *text)
+{
+	const unsigned char *c = (const unsigned char *)text;
+	size_t i, length = 4;
+
+	if (c[0] < 0x80)
+		return 1;
+	if (c[0] < 0xf0)
+		length = c[0] < 0xe0 ? 2 : 3;
+	if (c[0] < 0xc2 || c[0] > 0xf4)
+		return 0;
+	for (i = 1; i < length; i++)
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+	/* Too long a form, half of a surrogate pair, past the last one. */
+	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||
+	    (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f))
+		return 0;
+	return length;
 }
 
 /* A name that needs no escape in a log line or a metric. */
 static const char *
-parse_name(const char *what, const char *text)
+parse_name(const char *what, const char *text, int most)
 {
 	const char *end = text;
+	size_t length = 1;
 
-	while ((unsigned char)*end >= ' ' && *end != 127 && *end != '"' &&
-	    *end != '\\')
-		end++;
-	if (*end != '\0' || end == text || end - text > NAME_SIZE)
-		fatal(2, "%s: not 1 to %d characters without quote, backslash "
-		    "or control: '%s'", what, NAME_SIZE, text);
+	while (length > 0 && (unsigned char)*end >= ' ' && *end != 127 &&
+	    *end != '"' && *end != '\\') {
+		length = utf8_length(end);
+		end += length;
+	}
+	if (length == 0)
+		fatal(2, "%s: not UTF-8: '%s'", what, text);
+	if (*end != '\0' || end == text || end - text > most)
+		fatal(2, "%s: not 1 to %d bytes without quote, backslash "
+		    "or control character: '%s'", what, most, text);
 	return text;
 }
 
@@ -2754,7 +3044,7 @@ option_take(int option, const char *what, char *text)
 	case 'B': parse_net(what, text, &sides[SIDE_B]); break;
 	case 'b': conf.capacity = parse_size(what, text); break;
 	case 'e': conf.eof_hold = parse_seconds(what, text); break;
-	case 'f': conf.file = text; break;
+	case 'f': conf.file = parse_name(what, text, SAVE_PATH - 5); break;
 	case 'g': conf.grace = parse_seconds(what, text); break;
 	case 'H': conf.hold = parse_seconds(what, text); break;
 	case 'h': print_and_exit(usage_text); break;
@@ -2762,12 +3052,12 @@ option_take(int option, const char *what, char *text)
 	case 'k': conf.keepalive = parse_seconds(what, text); break;
 	case 'l': conf.lossless = 1; break;
 	case 'm': parse_place(what, text, &conf.places[METRICS]); break;
-	case 'n': conf.name = parse_name(what, text); break;
+	case 'n': conf.name = parse_name(what, text, NAME_SIZE); break;
 	case 'q': conf.level = LOG_NOTICE; break;
 	case 'r': conf.silence = parse_seconds(what, text); break;
 	case 's': conf.syslog = 1; break;
 	case 't': conf.period = parse_limit(what, text); break;
-	case 'V': print_and_exit("tcpbridge " VERSION "\n"); break;
+	case 'V': print_and_exit(version_text); break;
 	case 'v': conf.level = LOG_DEBUG; break;
 	case 'w': conf.stall = parse_limit(what, text); break;
 	case 'x': conf.trace = 1; break;
@@ -2783,6 +3073,10 @@ options_read(int argc, char **argv)
 	int option, operands, excluded = 0;
 	char what[] = "-?";
 
+	if (argc == 2 && strcmp(argv[1], "--help") == 0)
+		print_and_exit(usage_text);
+	if (argc == 2 && strcmp(argv[1], "--version") == 0)
+		print_and_exit(version_text);
 	while ((option = getopt(argc, argv,
 	    ":46A:B:b:e:f:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
 		if (option == 'g' || option == 'H')
@@ -2797,38 +3091,79 @@ options_read(int argc, char **argv)
 	if (conf.lossless)
 		conf.grace = 0;
 	operands = argc - optind;
-	if (operands == 1 || operands > SIDES)
-		fatal(2, "not two addresses after the options, or none, but "
-		    "%d: '%s'", operands, argv[argc - 1]);
+	if (operands == 1)
+		fatal(2, "side B has no address, only side A: '%s'",
+		    argv[optind]);
+	if (operands > SIDES)
+		fatal(2, "more than two addresses: '%s'",
+		    argv[optind + SIDES]);
 	if (operands == SIDES) {
 		parse_place("side A", argv[optind], &conf.places[SIDE_A]);
 		parse_place("side B", argv[optind + 1], &conf.places[SIDE_B]);
 	}
+	if (conf.places[SIDE_A].port > 0 && conf.places[SIDE_A].port ==
+	    conf.places[SIDE_B].port && strcmp(conf.places[SIDE_A].host,
+	    conf.places[SIDE_B].host) == 0)
+		fatal(2, "both sides have port %d", conf.places[SIDE_A].port);
 }
 
-/* Opens what is closed of 0-2, or a socket with that number would get the log
- * into its stream; and a terminal behind 1 or 2 anew, non-blocking: of it
- * select() says only that it takes something, which may be less than a line.
- * Whoever shares the old descriptor is not touched. */
+/* Opens a terminal behind descriptor 1 or 2 anew, non-blocking: of it select()
+ * says only that it takes something, which may be less than a line.  Others who
+ * use the old descriptor are not touched.  It can't be opened where it belongs
+ * to another user, or has no name here (chroot). */
+static void
+terminal_open(int fd)
+{
+	const char *name = ttyname(fd);
+	int own = name == NULL ? -1 :
+	    open(name, O_RDWR | O_NOCTTY | O_NONBLOCK);
+
+	is_shared[fd] = own < 0;
+	if (own < 0)
+		return;
+	dup2(own, fd);
+	close(own);
+}
+
+/* Opens what is closed of 0-2.  A socket with that number would get the log
+ * into its stream. */
 static void
 descriptors_open(void)
 {
 	int fd;
 
 	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
-		int closed = fcntl(fd, F_GETFD) < 0;
-		const char *name = closed ? "/dev/null" : isatty(fd) &&
-		    fd > STDIN_FILENO ? ttyname(fd) : NULL;
-		int own = name == NULL ? fd :
-		    open(name, O_RDWR | O_NOCTTY | O_NONBLOCK);
-
-		if (closed && own != fd)
-			fatal(1, "%s: %s", name, strerror(errno));
-		if (own >= 0 && own != fd) {
-			dup2(own, fd);
-			close(own);
-		}
+		if (fcntl(fd, F_GETFD) < 0) {
+			if (open("/dev/null", O_RDWR) != fd)
+				fatal(1, "/dev/null: %s", strerror(errno));
+		} else if (fd > STDIN_FILENO && isatty(fd))
+			terminal_open(fd);
 	}
+}
+
+/* Whether JOURNAL_STREAM names standard error, systemd.exec(5). */
+static int
+journal_find(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	struct stat file;
+	char name[64];
+
+	if (stream == NULL || fstat(STDERR_FILENO, &file) < 0)
+		return 0;
+	snprintf(name, sizeof name, "%ju:%ju", (uintmax_t)file.st_dev,
+	    (uintmax_t)file.st_ino);
+	return strcmp(stream, name) == 0;
+}
+
+/* Whether standard error is a terminal that can rewrite a line. */
+static int
+terminal_moves(void)
+{
+	const char *term = getenv("TERM");
+
+	return isatty(STDERR_FILENO) && term != NULL && *term != '\0' &&
+	    strcmp(term, "dumb") != 0;
 }
 
 /* What does not change: names, and who feeds whom. */
@@ -2861,17 +3196,17 @@ main(int argc, char **argv)
 	signal(SIGXFSZ, SIG_IGN);	/* a log that may not grow */
 	signal(SIGTTOU, SIG_IGN);	/* stty tostop, in the background */
 	options_read(argc, argv);
-	if (conf.syslog)
-		openlog(conf.name[0] != '\0' ? conf.name : "tcpbridge",
-		    LOG_NDELAY, LOG_DAEMON);
-	now = totals_last = clock_read();
-	start_time = time(NULL);
-	live = conf.period != NEVER && !conf.syslog && isatty(STDERR_FILENO);
-	sides_open();
-	if (conf.file != NULL) {
+	if (conf.syslog && syslog_open() < 0)
+		fprintf(stderr, "tcpbridge: -s: %s: %s; lines are lost until "
+		    "a syslogd listens there\n", _PATH_LOG, strerror(errno));
+	in_journal = !conf.syslog && journal_find();
+	live = conf.period != NEVER && !conf.syslog && terminal_moves();
+	if (conf.file != NULL)
 		save_open();
+	now = totals_last = started = clock_read();
+	sides_open();
+	if (conf.file != NULL)
 		save_load();
-	}
 	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)
 			service_open(i);
