@@ -16,9 +16,14 @@ ROUNDS = 5
 
 SCRIPTS = test/run test/deps test/tools/coverage test/tools/examples \
 	test/tools/incidents test/tools/machines test/tools/memcheck \
-	test/tools/mutants test/tools/newcomer test/tools/prove \
-	test/tools/reconnects test/tools/soak test/tools/torture \
-	test/tools/router.sh test/bench/bench
+	test/tools/mutants test/tools/newcomer test/tools/outages \
+	test/tools/prove test/tools/reconnects test/tools/soak \
+	test/tools/torture test/tools/router.sh test/bench/bench
+
+SIM = test/sim/main.c test/sim/run.c test/sim/log.c test/sim/promise.c \
+	test/sim/wait.c test/sim/calls.c test/sim/clients.c \
+	test/sim/network.c test/sim/world.c test/sim/stream.c \
+	test/sim/dice.c test/sim/program.c
 
 # What the project asks of its own code, whatever CFLAGS are.
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wconversion \
@@ -66,7 +71,7 @@ uninstall:
 
 # Remove what was built.
 clean:
-	rm -f tcpbridge tcpbridge-static test/sim
+	rm -f tcpbridge tcpbridge-static test/sim/sim
 
 # Install what the tests need: shunit2, socat, nc.
 deps:
@@ -96,12 +101,13 @@ lint:
 	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null \
 	    test/tools/peer.c
 
-# Run the program in a simulated world, random seeds for 20 seconds.
-sim: test/sim
-	test/sim -t 20
+# Run the program in a simulated world for 20 seconds; seeds from the date.
+sim: test/sim/sim
+	test/sim/sim -t 20 -s $$(date +%y%m%d%H%M%S)
 
-test/sim: test/sim.c tcpbridge.c
-	$(CC) $(WARNINGS) $(CPPFLAGS) -O2 -o $@ test/sim.c -lm
+test/sim/sim: $(SIM) test/sim/sim.h test/sim/program.h test/sim/calls.h \
+		tcpbridge.c
+	$(CC) $(WARNINGS) $(CPPFLAGS) -O2 -o $@ $(SIM) -lm
 
 # Plant bugs one at a time; a test or the simulation has to catch each.
 mutants:
@@ -114,6 +120,10 @@ prove:
 # Make every system call fail, once and for ever.
 torture: tcpbridge
 	@sh test/tools/torture
+
+# Cut line, power and programs of a device, and count its lines.
+outages: tcpbridge
+	@sh test/tools/outages
 
 # Build and test for every compiler, processor and shell there is.
 machines:
@@ -145,4 +155,4 @@ bench: tcpbridge
 
 .PHONY: all static install uninstall clean deps test soak lint sim mutants \
 	prove torture machines coverage memcheck examples incidents newcomer \
-	bench
+	bench outages

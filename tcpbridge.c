@@ -797,31 +797,30 @@ socket_unread(int fd, size_t otherwise)
 	return otherwise;
 }
 
-/* The error of a connection that has failed, though nothing read it yet. */
-static int
-socket_error(int fd)
-{
-	int error = 0;
-	socklen_t length = sizeof error;
-
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ?
-	    errno : error;
-}
+/* How a connection ends, though nobody has read that yet. */
+enum ending {
+	GOES_ON,
+	HAS_EOF,		/* behind bytes that were not read, perhaps */
+	IS_BROKEN		/* SO_ERROR tells how */
+};
 
 #if defined __linux__ && defined TCP_INFO
-/* Whether an EOF waits behind bytes that were not read yet. */
-static int
-socket_has_eof(int fd)
+/* SO_ERROR would also tell, and forget, errors that a connection survives. */
+static enum ending
+socket_ending(int fd)
 {
 	struct tcp_info info = { 0 };
 	socklen_t length = sizeof info;
 
 	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length);
-	return info.tcpi_state == TCP_CLOSE_WAIT;
+	if (info.tcpi_state == TCP_CLOSE)
+		return IS_BROKEN;
+	return info.tcpi_state == TCP_CLOSE_WAIT ? HAS_EOF : GOES_ON;
 }
 
-/* Whether the peer's system has acknowledged all that it had room for, so its
- * program takes nothing.  A system that is cut off leaves some in flight. */
+/* Whether the peer's system lives, and has acknowledged all that it had room
+ * for: its program takes nothing.  A system that is cut off leaves bytes in
+ * flight, or does not answer window probes. */
 static int
 socket_window_shut(int fd)
 {
@@ -829,14 +828,19 @@ socket_window_shut(int fd)
 	socklen_t length = sizeof info;
 
 	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) >= 0 &&
-	    info.tcpi_unacked == 0;
+	    info.tcpi_unacked == 0 && info.tcpi_probes < 2;
 }
 #else
-static int
-socket_has_eof(int fd)
+static enum ending
+socket_ending(int fd)
 {
-	(void)fd;
-	return 0;
+	char byte;
+	ssize_t n = recv(fd, &byte, 1, MSG_PEEK);
+
+	if (n == 0)
+		return HAS_EOF;
+	return n > 0 || errno == EAGAIN || errno == EWOULDBLOCK ||
+	    errno == EINTR ? GOES_ON : IS_BROKEN;
 }
 
 static int
@@ -846,6 +850,17 @@ socket_window_shut(int fd)
 	return 0;
 }
 #endif
+
+/* The error of a connection that is broken. */
+static int
+socket_error(int fd)
+{
+	int error = 0;
+	socklen_t length = sizeof error;
+
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+	return error != 0 ? error : ECONNRESET;
+}
 
 /* Opens one more listener, unless there is one at that address, and gives the
  * address its port; returns errno or 0.  SO_REUSEADDR lets a restart bind while
@@ -1052,11 +1067,12 @@ trace_bytes(const char *dir, uint64_t session, const unsigned char *bytes,
 static struct client *
 side_receiver(struct side *side)
 {
-	struct client *newest = &side->clients[side->count - 1];
+	struct client *newest;
 
-	if (side->count == 0 || newest->state == LEAVING)
+	if (side->count == 0)
 		return NULL;
-	return newest;
+	newest = &side->clients[side->count - 1];
+	return newest->state == LEAVING ? NULL : newest;
 }
 
 /* The same, if it is also present: it acknowledges what it is sent. */
@@ -1162,7 +1178,9 @@ wants_write(struct side *side)
 	    ring_unsent(&side->out->ring) > 0;
 }
 
-/* Whether newcomers are accepted. */
+/* Whether newcomers are accepted.  Where all places are taken by clients that
+ * wait to be read, the next ones wait in the listen backlog: they may have sent
+ * something. */
 static int
 wants_accept(const struct listener *listener)
 {
@@ -1465,6 +1483,8 @@ client_send(struct side *side, struct client *client)
 	}
 	ring->away += (size_t)n;
 	client->unasked += (size_t)n;
+	if (client->state == SILENT)	/* there was room: is it back? */
+		client_ask(side, client);
 }
 
 /* Closes a client that has been read out.  The connection is aborted if its
@@ -1553,24 +1573,31 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	return side->net_count == 0;
 }
 
-/* Whether -r protects the client of a side from a newcomer.  It may have ended,
- * though nobody has read that yet. */
+/* A newcomer is there: the client before it may have ended, or be back. */
+static void
+side_look(struct side *side)
+{
+	struct client *client = side_receiver(side);
+	enum ending ending;
+
+	side_ask(side);
+	if (client == NULL || client->state == HALF_CLOSED)
+		return;
+	ending = socket_ending(client->fd);
+	if (ending == IS_BROKEN)
+		client_fail(side, client, socket_error(client->fd));
+	else if (ending == HAS_EOF)
+		client_leave(side, client, END, "");
+}
+
+/* Whether -r protects the client of a side from a newcomer. */
 static int
 side_is_busy(struct side *side)
 {
-	struct client *client = side_receiver(side);
-	int error;
+	const struct client *client = side_receiver(side);
 
-	side_ask(side);		/* a silent one may be back */
-	if (client == NULL || client->state != OPEN ||
-	    now - client->heard >= conf.silence)
-		return 0;
-	error = socket_error(client->fd);
-	if (error != 0)
-		client_fail(side, client, error);
-	else if (socket_has_eof(client->fd))
-		client_leave(side, client, END, "");
-	return client->state == OPEN;
+	return client != NULL && client->state == OPEN &&
+	    now - client->heard < conf.silence;
 }
 
 /* Whether a newcomer is let in (STAYS), or why it is refused. */
@@ -1581,6 +1608,7 @@ side_answer(struct side *side, int fd, const struct sockaddr_storage *peer)
 		return DENIED;
 	if (!socket_prepare(fd))
 		return LIMIT;
+	side_look(side);
 	return side_is_busy(side) ? BUSY : STAYS;
 }
 
@@ -2093,8 +2121,9 @@ loop_due(void)
  * those of the ring B->A.  The head has both sizes, the times when side B and
  * side A were left (microseconds since 1970), and an FNV-1a sum of the rest. */
 #define SAVE_HEAD 128
-#define SAVE_FORMAT "tcpbridge-held-1 %zu %zu %" PRId64 " %" PRId64
-#define SAVE_SCAN "tcpbridge-held-1 %zu %zu %" SCNd64 " %" SCNd64
+#define SAVE_MAGIC "tcpbridge-held-1"
+#define SAVE_FORMAT SAVE_MAGIC " %zu %zu %" PRId64 " %" PRId64
+#define SAVE_SCAN SAVE_MAGIC " %zu %zu %" SCNd64 " %" SCNd64
 
 static uint64_t
 save_sum(uint64_t sum, const void *bytes, size_t size)
@@ -2183,16 +2212,27 @@ file_write_ring(int fd, const struct ring *ring)
 	return file_write(fd, ring->bytes, ring->used - piece);
 }
 
-/* A rename is on the disk once its directory is. */
+/* The directory of a file, "." if there is no other. */
+static void
+directory_of(const char *path, char *directory)
+{
+	const char *slash = strrchr(path, '/');
+
+	if (slash == NULL)
+		snprintf(directory, SAVE_PATH, ".");
+	else
+		snprintf(directory, SAVE_PATH, "%.*s", (int)(slash - path) + 1,
+		    path);
+}
+
+/* A name is made or removed on the disk once its directory is. */
 static void
 directory_sync(const char *path)
 {
-	const char *slash = strrchr(path, '/');
 	char directory[SAVE_PATH];
 	int fd;
 
-	snprintf(directory, sizeof directory, "%.*s", slash == NULL ? 1 :
-	    (int)(slash - path) + 1, slash == NULL ? "." : path);
+	directory_of(path, directory);
 	fd = open(directory, O_RDONLY);
 	if (fd < 0)
 		return;
@@ -2256,6 +2296,24 @@ save_lock(void)
 	return fd;
 }
 
+/* Ends the program if the file that a stop would write is of another program,
+ * or could not be given its name. */
+static void
+save_try(void)
+{
+	char begin[sizeof SAVE_MAGIC - 1], directory[SAVE_PATH];
+	int fd = save_fd;
+	ssize_t n = read(fd, begin, sizeof begin);
+
+	save_fd = -1;		/* until it is known to be ours */
+	if (n > 0 && memcmp(begin, SAVE_MAGIC, (size_t)n) != 0)
+		fatal(1, "-f: %s: not a file of tcpbridge", save_new);
+	directory_of(conf.file, directory);
+	if (access(directory, W_OK | X_OK) < 0)
+		fatal(1, "-f: %s: %s", directory, strerror(errno));
+	save_fd = fd;
+}
+
 /* Opens the file that a stop would write, so a bad place is found at the start.
  * A bridge that is just stopping gets 3 seconds for it. */
 static void
@@ -2274,6 +2332,7 @@ save_open(void)
 		fatal(1, "-f: %s: another tcpbridge uses it", conf.file);
 	if (save_fd < 0)
 		save_fatal(save_new);
+	save_try();
 }
 
 /* The time of day when the bridge's clock was 0, microseconds since 1970. */
@@ -2358,7 +2417,7 @@ save_write(void)
 		return -1;
 	save_head(head, sides[SIDE_B].left + offset,
 	    sides[SIDE_A].left + offset);
-	if (ftruncate(save_fd, 0) < 0 ||
+	if (ftruncate(save_fd, 0) < 0 || lseek(save_fd, 0, SEEK_SET) < 0 ||
 	    file_write(save_fd, head, SAVE_HEAD) < 0 ||
 	    file_write_ring(save_fd, &flows[SIDE_A].ring) < 0 ||
 	    file_write_ring(save_fd, &flows[SIDE_B].ring) < 0 ||
@@ -2385,7 +2444,8 @@ save_end(void)
 	if (save_write() < 0) {
 		log_event(LOG_WARNING, "save_failed",
 		    "file=\"%s\" error=\"%s\"", conf.file, strerror(errno));
-		unlink(save_new);
+		if (save_fd >= 0)
+			unlink(save_new);
 		return held;
 	}
 	for (flow = flows; flow < flows + SIDES; flow++)
@@ -2396,14 +2456,30 @@ save_end(void)
 
 /* ---- The loop -------------------------------------------------------- */
 
+/* Whether what has arrived from a side may wait for ever: there is no room for
+ * it under -l, and nobody takes what would make room. */
+static int
+side_is_wedged(struct side *side)
+{
+	const struct client *receiver = side_present(side->in->to);
+	const struct client *sender = side_sender(side);
+
+	return sender != NULL && socket_unread(sender->fd, 1) > 0 &&
+	    flow_intake(side->in) == WAIT && (receiver == NULL ||
+	    now - receiver->took >= conf.stall);
+}
+
 /* A client's time for taking bytes is over.  Its program hangs if its system
- * lives: the window is shut, or it has sent something lately. */
+ * lives: the window is shut, or it has sent something lately.  One that could
+ * not be read out stays, for it may take bytes again. */
 static void
 client_stall(struct side *side, struct client *client)
 {
+	int lives = now - client->alive < conf.stall / 2 ||
+	    socket_window_shut(client->fd);
+
 	if (client->state == HALF_CLOSED ||
-	    now - client->alive < conf.stall / 2 ||
-	    socket_window_shut(client->fd))
+	    (lives && !side_is_wedged(side)))
 		client_leave(side, client, TIMEOUT, " cause=write");
 	else
 		client_silence(side, client);
@@ -2616,6 +2692,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 	int64_t before = now, began = clock_read(), due = loop_due(), wait;
 	int64_t elapsed, paused = 0;
 	struct timespec timeout;
+	int was_stopped = 0;
 
 	wait = due <= now ? 0 : sooner(due - now, WAIT_MAX);
 	timeout.tv_sec = (time_t)(wait / SECOND);
@@ -2627,14 +2704,17 @@ loop_wait(fd_set *readable, fd_set *writable)
 		FD_ZERO(readable);
 		FD_ZERO(writable);
 	}
-	now = clock_read();
+	do {			/* SIGCONT may come at any time */
+		was_stopped |= continued;
+		continued = 0;
+		now = clock_read();
+	} while (continued);
 	signals_let_in(now - began);
 	elapsed = now - before;
-	if (continued || (due != NEVER && elapsed - wait > PAUSE_MIN)) {
+	if (was_stopped || (due != NEVER && elapsed - wait > PAUSE_MIN)) {
 		paused = elapsed;
 		log_event(LOG_DEBUG, "pause", "waited=%.3f", SECS(paused));
 	}
-	continued = 0;
 	clocks_adjust(elapsed, paused);
 }
 

@@ -13,8 +13,7 @@ each()
 		number=$((number + 1))
 		log=$work/log.$number
 		[ -f "$log" ] || : >"$log"
-		port_A=$(port_logged A)
-		port_B=$(port_logged B)
+		ports_logged
 		"$@" "$number"
 	done
 	log=$work/log
@@ -100,8 +99,8 @@ wait_log_of()
 
 ports_told()
 {
-	port_logged A
-	port_logged B
+	echo "$port_A"
+	echo "$port_B"
 }
 
 test_one_that_dies_takes_none_of_the_others_with_it()

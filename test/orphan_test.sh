@@ -218,7 +218,7 @@ client_visit()
 	client_open "$side" || return
 	client_say "$side" "$n $1,"
 	printf '%s' "$n $1," >>"$work/all"
-	wait_until 5 same_size "$work/all" "$work/$other.got"
+	wait_until 5 cmp -s "$work/all" "$work/$other.got"
 	"client_$1" "$side"
 }
 

@@ -1,0 +1,361 @@
+/*
+ * log.c - what the log says, against what the promises know
+ *
+ * A line may be lost, but one that is written is true: the reason, the cause
+ * and the counts in it.
+ */
+#include "sim.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The value of a key in a line, up to the next blank; "" if there is none. */
+static const char *
+log_value(const char *line, const char *key)
+{
+	static char values[4][80];
+	static unsigned turn;
+	char *v = values[turn++ % 4];
+	size_t n = strlen(key);
+	const char *p = line;
+
+	while ((p = strstr(p, key)) != NULL &&
+	    (p == line || p[-1] != ' ' || p[n] != '='))
+		p += n;
+	v[0] = '\0';
+	if (p != NULL) {
+		p += n + 1;
+		n = strcspn(p, " \n");
+		n = n < 79 ? n : 79;
+		memcpy(v, p, n);
+		v[n] = '\0';
+	}
+	return v;
+}
+
+static bool
+log_is(const char *line, const char *key, const char *value)
+{
+	return strcmp(log_value(line, key), value) == 0;
+}
+
+static void
+log_number(const char *line, const char *key, uint64_t want)
+{
+	const char *v = log_value(line, key);
+	char *end;
+
+	if (strtoull(v, &end, 10) != want || end == v || *end != '\0')
+		violate("the log says %s=%s, not %" PRIu64 ": %s", key, v,
+		    want, line);
+}
+
+/* The side's client that a line speaks of, or NULL if it is not there. */
+static struct tconn *
+log_client(const char *line, int s)
+{
+	uint64_t session = strtoull(log_value(line, "session"), NULL, 10);
+	int i;
+
+	for (i = 0; i < M[s].count; i++)
+		if (M[s].line[i]->kept && M[s].line[i]->session == session)
+			return M[s].line[i];
+	violate("there is no session %" PRIu64 " of %s: %s", session,
+	    side_text(s), line);
+}
+
+/* The state that a line tells, as far as it is clear. */
+static void
+log_state(const char *line)
+{
+	const char *state = log_value(line, "state");
+	bool told[2];
+	int s, present;
+
+	told[0] = strcmp(state, "ONLY_A") == 0 || strcmp(state, "PAIRED") == 0;
+	told[1] = strcmp(state, "ONLY_B") == 0 || strcmp(state, "PAIRED") == 0;
+	for (s = 0; s < 2; s++) {
+		present = is_present(newest(s));
+		if (present != UNCLEAR && told[s] != present)
+			violate("side %s is %sconnected: %s", side_text(s),
+			    present ? "" : "not ", line);
+	}
+}
+
+/* "In held the bytes that wait for it and are sent to it at once." */
+static void
+log_connect(const char *line, int s)
+{
+	struct tconn *c = newest(s);
+
+	if (c == NULL)
+		violate("a connect line with nobody there: %s", line);
+	log_number(line, "session", c->session);
+	log_number(line, "held", M[!s].held.bytes);
+	log_state(line);
+}
+
+/* Was the client closed for the reason that the log tells? */
+static bool
+log_reason(const char *line, const struct reasons *g)
+{
+	const char *reason = log_value(line, "reason");
+	const char *cause = log_value(line, "cause");
+
+	if (strcmp(reason, "eof") == 0) {
+		if (g->lingered)
+			COUNT(r_eof_linger);
+		else
+			COUNT(r_eof);
+		return g->eof;
+	} else if (strcmp(reason, "reset") == 0) {
+		COUNT(r_reset);
+		return g->told == ECONNRESET || g->told == EPIPE;
+	} else if (strcmp(reason, "replaced") == 0) {
+		if (g->lingered)
+			COUNT(r_replaced_linger);
+		else
+			COUNT(r_replaced);
+		return g->replaced;
+	} else if (strcmp(reason, "shutdown") == 0) {
+		COUNT(r_shutdown);
+		return g->shutdown;
+	} else if (strcmp(reason, "error") == 0) {
+		COUNT(r_error);
+		return g->told != 0;
+	} else if (strcmp(cause, "idle") == 0) {
+		COUNT(r_idle);
+		return g->idle;
+	} else if (strcmp(cause, "write") == 0) {
+		COUNT(r_write);
+		return g->write;
+	}
+	COUNT(r_keepalive);
+	return strcmp(cause, "keepalive") == 0 && (g->told == ETIMEDOUT ||
+	    (program_is_1 && g->unheard));
+}
+
+/*
+ * Its counts are those of the connection: sent is what was acknowledged,
+ * unacked what came back.
+ */
+static void
+log_disconnect(const char *line, int s)
+{
+	uint64_t session = strtoull(log_value(line, "session"), NULL, 10);
+	const struct grave *g = &graves[session % 64];
+
+	if (g->session != session || g->side != s)
+		violate("session %" PRIu64 " did not end: %s", session, line);
+	if (!log_reason(line, &g->why))
+		violate("that was not the reason: %s", line);
+	if (!program_is_1 || W.stops == 0)
+		log_number(line, "received", g->received);
+	log_number(line, "sent", g->sent);
+	log_number(line, "unacked", g->unacked);
+	log_number(line, "held", M[!s].held.bytes);
+	promise_exact(!s, "a line");
+	log_state(line);
+}
+
+/* "Something that waits is told": it is not read out in the same turn. */
+static void
+log_leaving(const char *line, int s)
+{
+	struct tconn *c = log_client(line, s);
+	struct grave g = client_facts(c);
+
+	COUNT(l_leaving);
+	if (!log_reason(line, &g.why))
+		violate("that is not the reason: %s", line);
+	if (c->leaving_told)
+		violate("that was told before: %s", line);
+	c->leaving_told = true;
+	log_number(line, "unread", least(c->in_most, c->in_arr) - c->in_read);
+	c->gone = true;
+	c->in_must = c->in_most = least(c->in_most, c->in_arr);
+	c->must_known = true;
+}
+
+/* "Acknowledges nothing for 2 x -k." */
+static void
+log_silent(const char *line, int s)
+{
+	struct tconn *c = log_client(line, s);
+
+	COUNT(k_silent);
+	if (C.keepalive == 0 && C.write == 0)
+		violate("nobody is silent without -k and -w: %s", line);
+	if ((C.keepalive == 0 || passed(c->alive, 2 * C.keepalive) == 0) &&
+	    (C.write == 0 || passed(c->took, C.write) == 0))
+		violate("it was heard of in time: %s", line);
+	log_number(line, "unacked", M[!s].given);
+	log_number(line, "held", M[!s].held.bytes);
+	promise_exact(!s, "a line");
+	c->silent = c->silent_told = true;
+	log_state(line);
+}
+
+static void
+log_resumed(const char *line, int s)
+{
+	struct tconn *c = log_client(line, s);
+
+	COUNT(k_resumed);
+	if (!c->silent_told && W.log_faults == 0)
+		violate("it was not silent: %s", line);
+	if (c->silent)
+		violate("it is still silent: %s", line);
+	c->silent_told = false;
+	if (!c->eof_told && c->told == 0)
+		log_state(line);
+}
+
+static void
+log_drop(const char *line, int s)
+{
+	struct promises *m = &M[s];
+
+	log_number(line, "total", m->dropped);
+	if (m->drop_session != 0)
+		log_number(line, "session", m->drop_session);
+	if (!(m->overflow && log_is(line, "reason", "overflow")) &&
+	    !(m->expired && log_is(line, "reason", "expired")))
+		violate("that was not the reason: %s", line);
+	if (m->t_drop_told != NEVER && W.now - m->t_drop_told < SEC -
+	    TOLERANCE && !C.quiet && W.log_faults == 0 && W.stops == 0)
+		violate("drops are told too often: %s", line);
+	COUNT(l_drop);
+	if (W.now - m->t_drop > TOLERANCE)
+		COUNT(l_drop_later);
+	m->t_drop_told = turn_time();
+	m->dropped_told += strtoull(log_value(line, "bytes"), NULL, 10);
+	if (W.log_faults == 0 && m->dropped_told != m->dropped)
+		violate("drop lines told %" PRIu64 " bytes so far: %s",
+		    m->dropped_told, line);
+}
+
+static void
+log_drop_end(const char *line, int s)
+{
+	struct promises *m = &M[s];
+
+	log_number(line, "total", m->dropped);
+	if (W.log_faults == 0 && m->t_drop_told == NEVER)
+		violate("there was no run of drops: %s", line);
+	if (W.log_faults == 0 && m->dropped_told != m->dropped)
+		violate("not all drops were told before: %s", line);
+	if (W.now - m->t_drop < SEC - TOLERANCE)
+		violate("the last drop was %.6f s ago: %s",
+		    (double)(W.now - m->t_drop) / 1e9, line);
+	COUNT(l_drop_end);
+	m->t_drop_told = NEVER;
+	m->end_due = false;
+}
+
+static void
+log_refuse(const char *line, int s)
+{
+	struct promises *m = &M[s];
+	uint64_t count = strtoull(log_value(line, "count"), NULL, 10);
+
+	if (!log_is(line, "reason", m->refusal) ||
+	    !log_is(line, "peer", m->refused_peer))
+		violate("that was %s, %s: %s", m->refused_peer, m->refusal,
+		    line);
+	if (m->t_refuse_told != NEVER && W.log_faults == 0 && W.stops == 0 &&
+	    W.now - m->t_refuse_told < SEC - TOLERANCE)
+		violate("refusals are told too often: %s", line);
+	COUNT(l_refuse);
+	if (count > 1)
+		COUNT(l_refuse_later);
+	m->t_refuse_told = turn_time();
+	m->refused_told += count;
+	if (W.log_faults == 0 && m->refused_told != m->refused)
+		violate("refuse lines told %" PRIu64 " of %" PRIu64 ": %s",
+		    m->refused_told, m->refused, line);
+}
+
+static void
+log_stats(const char *line, int s)
+{
+	const struct promises *m = &M[s];
+	int present;
+
+	COUNT(l_stats);
+	if (log_is(line, "dir", "")) {
+		present = is_present(newest(s));
+		if (present != UNCLEAR)
+			log_number(line, "connected", (uint64_t)present);
+		log_number(line, "connects", m->connects);
+		return;
+	}
+	log_number(line, "received", m->received);
+	log_number(line, "sent", m->sent);
+	log_number(line, "dropped", m->dropped);
+	log_number(line, "held", m->held.bytes);
+	log_number(line, "capacity", C.capacity);
+	log_number(line, "unacked", m->unacked);
+	promise_exact(s, "a line");
+}
+
+/* The stamp is that of the wall clock, as it was read for the line. */
+static void
+log_time(const char *line)
+{
+	int64_t wall = W.wall_read;
+	time_t secs = (time_t)(wall / SEC);
+	char want[48];
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&secs, &tm);
+	n = strftime(want, sizeof want, "time=%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(want + n, sizeof want - n, ".%03dZ",
+	    (int)(wall % SEC / MS));
+	if (strncmp(line, want, strlen(want)) != 0)
+		violate("it is %s: %s", want, line);
+}
+
+void
+log_check(const char *line, bool last)
+{
+	const char *event = log_value(line, "event");
+	const char *dir = log_value(line, "dir");
+	int s = dir[0] == 'B' || log_is(line, "side", "B");
+
+	settle();
+
+	if (strcmp(event, "connect") == 0)
+		log_connect(line, s);
+	else if (strcmp(event, "disconnect") == 0)
+		log_disconnect(line, s);
+	else if (strcmp(event, "leaving") == 0)
+		log_leaving(line, s);
+	else if (strcmp(event, "silent") == 0)
+		log_silent(line, s);
+	else if (strcmp(event, "resumed") == 0)
+		log_resumed(line, s);
+	else if (strcmp(event, "drop") == 0)
+		log_drop(line, s);
+	else if (strcmp(event, "drop_end") == 0)
+		log_drop_end(line, s);
+	else if (strcmp(event, "refuse") == 0)
+		log_refuse(line, s);
+	else if (strcmp(event, "accept_failed") == 0) {
+		if (strstr(line, strerror(W.lack)) == NULL)
+			violate("it is %s: %s", strerror(W.lack), line);
+	} else if (strcmp(event, "stats") == 0)
+		log_stats(line, s);
+	else if (strcmp(event, "log_lost") == 0) {
+		COUNT(l_lost);
+		if (!C.tty)
+			log_number(line, "lines", W.log_skipped);
+		W.log_skipped = 0;
+	}
+	if (last && roll(&world_dice, 32) == 0)
+		log_time(line);
+}
+
