@@ -197,7 +197,7 @@ client_dial(struct client *c, long now)
 
 	memset(&to, 0, sizeof(to));
 	to.sin_family = AF_INET;
-	to.sin_port = htons((in_port_t)atoi(c->port));
+	to.sin_port = htons((in_port_t)strtol(c->port, NULL, 10));
 	if (inet_pton(AF_INET, host != NULL ? host : "127.0.0.1",
 	    &to.sin_addr) != 1)
 		fail("PEER_HOST");
