@@ -21,18 +21,18 @@ END {
 		sub(/^([^*]|\*+[^*\/])*\*+\//, " ", part[i])
 		code = code part[i]
 	}
-	while (match(code, /"([^"\\\n]|\\.)*"|log_event\(/)) {
+	while (match(code, /"([^"\\\n]|\\.)*"|log_(event|begin)\(/)) {
 		found = substr(code, RSTART, RLENGTH)
 		between = substr(code, 1, RSTART - 1)
 		code = substr(code, RSTART + RLENGTH)
 		over = sub(/\)[ \t\n]*;.*/, "", between)
-		if (event != "" && between ~ /service_names|->name/)
+		if (event != "" && between ~ /service_names|side->name|[^a-z]s->name/)
 			said = said " side=A"
 		if (over && event != "") {
 			print event, said >calls
 			event = ""
 		}
-		if (found == "log_event(") {
+		if (found ~ /^log_(event|begin)\($/) {
 			naming = 1
 			continue
 		}
@@ -47,9 +47,9 @@ END {
 	}
 }' "$source"
 
-# What does not come in a log_event() call: the line before one that was lost,
-# and what is told of a disconnect where it is found.
-sed -n -e 's/^event=\([a-z_][a-z_]*\) /\1 /p' -e 's/^ cause=/disconnect&/p' \
+# What does not come in a log_event() call: how many lines were lost, and what
+# is told of a disconnect where it is found.
+sed -n -e 's/^lines=/log_lost &/p' -e 's/^ cause=/disconnect&/p' \
     -e 's/^ error=/disconnect&/p' "$work/strings.txt" >>"$work/calls.txt"
 sed -n 's/^ cause=//p' "$work/strings.txt" >"$work/causes.txt"
 cat "$work/causes.txt" >>"$work/strings.txt"
@@ -259,7 +259,7 @@ tabled()
 
 test_the_sections_are_in_order()
 {
-	assertEquals 'NAME,SYNOPSIS,DESCRIPTION,SIGNALS,EXIT STATUS,EXAMPLES,DIAGNOSTICS,SEE ALSO,STANDARDS,CAVEATS,SECURITY CONSIDERATIONS,' \
+	assertEquals 'NAME,SYNOPSIS,DESCRIPTION,SIGNALS,ENVIRONMENT,FILES,EXIT STATUS,EXAMPLES,DIAGNOSTICS,SEE ALSO,STANDARDS,HISTORY,CAVEATS,SECURITY CONSIDERATIONS,' \
 	    "$(sed -n 's/^\.Sh //p' "$manual" | tr '\n' ',')"
 }
 
