@@ -38,6 +38,9 @@
 #define __XSI_VISIBLE 700	/* SIGXFSZ on FreeBSD and DragonFly */
 #define __EXTENSIONS__ 1
 
+#ifdef __sun
+#include <sys/filio.h>		/* FIONREAD on illumos */
+#endif
 #include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -743,21 +746,32 @@ socket_tune(int fd)
 #define ACKS "FIONWRITE"	/* FreeBSD, NetBSD */
 #elif defined __linux__ && defined TIOCOUTQ
 #define ACKS "TIOCOUTQ"		/* elsewhere it is for terminals only */
+#define FIN_COUNTS 1		/* as a byte, here alone */
 #else
 #define ACKS "none"		/* what the system took counts */
 #endif
-#ifdef __linux__
-#define FIN_COUNTS 1		/* as a byte, in TIOCOUTQ alone */
-#else
+#ifndef FIN_COUNTS
 #define FIN_COUNTS 0
 #endif
+
+/* The error of a connection that has failed, though nothing read it yet. */
+static int
+socket_error(int fd)
+{
+	int error = 0;
+	socklen_t length = sizeof error;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ?
+	    errno : error;
+}
 
 /* How many of the bytes that are away are not acknowledged; 0 if the system
  * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
  * send buffer then (soisdisconnected), so there the figure counts only where
- * the socket is still connected after it was asked for. */
+ * the socket is still connected after it was asked for.  A connection that both
+ * ends have finished is disconnected, too; without an error all has arrived. */
 static size_t
-socket_unacked(int fd, size_t away)
+socket_unacked(int fd, size_t away, int finished)
 {
 	int bytes = 0;
 #if defined SO_NWRITE
@@ -777,9 +791,10 @@ socket_unacked(int fd, size_t away)
 	socklen_t size = sizeof peer;
 
 	if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
-		return away;
+		return finished && socket_error(fd) == 0 ? 0 : away;
 #endif
 	(void)fd;
+	(void)finished;
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
@@ -797,31 +812,30 @@ socket_unread(int fd, size_t otherwise)
 	return otherwise;
 }
 
-/* The error of a connection that has failed, though nothing read it yet. */
-static int
-socket_error(int fd)
-{
-	int error = 0;
-	socklen_t length = sizeof error;
-
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ?
-	    errno : error;
-}
+/* How a connection ends, though nobody has read that yet. */
+enum ending {
+	GOES_ON,
+	HAS_EOF,		/* behind bytes that were not read, perhaps */
+	IS_BROKEN		/* SO_ERROR tells how */
+};
 
 #if defined __linux__ && defined TCP_INFO
-/* Whether an EOF waits behind bytes that were not read yet. */
-static int
-socket_has_eof(int fd)
+/* SO_ERROR would also tell, and forget, errors that a connection survives. */
+static enum ending
+socket_ending(int fd)
 {
 	struct tcp_info info = { 0 };
 	socklen_t length = sizeof info;
 
 	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length);
-	return info.tcpi_state == TCP_CLOSE_WAIT;
+	if (info.tcpi_state == TCP_CLOSE)
+		return IS_BROKEN;
+	return info.tcpi_state == TCP_CLOSE_WAIT ? HAS_EOF : GOES_ON;
 }
 
-/* Whether the peer's system has acknowledged all that it had room for, so its
- * program takes nothing.  A system that is cut off leaves some in flight. */
+/* Whether the peer's system lives, and has acknowledged all that it had room
+ * for: its program takes nothing.  A system that is cut off leaves bytes in
+ * flight, or does not answer window probes.  -1: this system can't tell. */
 static int
 socket_window_shut(int fd)
 {
@@ -829,21 +843,26 @@ socket_window_shut(int fd)
 	socklen_t length = sizeof info;
 
 	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) >= 0 &&
-	    info.tcpi_unacked == 0;
+	    info.tcpi_unacked == 0 && info.tcpi_probes < 2;
 }
 #else
-static int
-socket_has_eof(int fd)
+static enum ending
+socket_ending(int fd)
 {
-	(void)fd;
-	return 0;
+	char byte;
+	ssize_t n = recv(fd, &byte, 1, MSG_PEEK);
+
+	if (n == 0)
+		return HAS_EOF;
+	return n > 0 || errno == EAGAIN || errno == EWOULDBLOCK ||
+	    errno == EINTR ? GOES_ON : IS_BROKEN;
 }
 
 static int
 socket_window_shut(int fd)
 {
 	(void)fd;
-	return 0;
+	return -1;
 }
 #endif
 
@@ -1052,11 +1071,12 @@ trace_bytes(const char *dir, uint64_t session, const unsigned char *bytes,
 static struct client *
 side_receiver(struct side *side)
 {
-	struct client *newest = &side->clients[side->count - 1];
+	struct client *newest;
 
-	if (side->count == 0 || newest->state == LEAVING)
+	if (side->count == 0)
 		return NULL;
-	return newest;
+	newest = &side->clients[side->count - 1];
+	return newest->state == LEAVING ? NULL : newest;
 }
 
 /* The same, if it is also present: it acknowledges what it is sent. */
@@ -1162,7 +1182,9 @@ wants_write(struct side *side)
 	    ring_unsent(&side->out->ring) > 0;
 }
 
-/* Whether newcomers are accepted. */
+/* Whether newcomers are accepted.  Where all places are taken by clients that
+ * wait to be read, the next ones wait in the listen backlog: they may have sent
+ * something. */
 static int
 wants_accept(const struct listener *listener)
 {
@@ -1279,7 +1301,8 @@ client_ask(struct side *side, struct client *client)
 {
 	struct ring *ring = &side->out->ring;
 	size_t fin = FIN_COUNTS && client->shut ? 1 : 0;
-	size_t unacked = socket_unacked(client->fd, ring->away + fin);
+	size_t unacked = socket_unacked(client->fd, ring->away + fin,
+	    client->shut && client->ended > 0);
 	size_t acked = ring->away + fin - unacked;
 
 	/* The FIN is acknowledged last. */
@@ -1555,24 +1578,33 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	return side->net_count == 0;
 }
 
-/* Whether -r protects the client of a side from a newcomer.  It may have ended,
- * though nobody has read that yet. */
+/* A newcomer is there: the client before it may have ended, or be back. */
+static void
+side_look(struct side *side)
+{
+	struct client *client = side_receiver(side);
+	enum ending ending;
+	int error;
+
+	side_ask(side);
+	if (client == NULL || client->state == HALF_CLOSED)
+		return;
+	ending = socket_ending(client->fd);
+	if (ending == IS_BROKEN) {
+		error = socket_error(client->fd);
+		client_fail(side, client, error != 0 ? error : ECONNRESET);
+	} else if (ending == HAS_EOF)
+		client_leave(side, client, END, "");
+}
+
+/* Whether -r protects the client of a side from a newcomer. */
 static int
 side_is_busy(struct side *side)
 {
-	struct client *client = side_receiver(side);
-	int error;
+	const struct client *client = side_receiver(side);
 
-	side_ask(side);		/* a silent one may be back */
-	if (client == NULL || client->state != OPEN ||
-	    now - client->heard >= conf.silence)
-		return 0;
-	error = socket_error(client->fd);
-	if (error != 0)
-		client_fail(side, client, error);
-	else if (socket_has_eof(client->fd))
-		client_leave(side, client, END, "");
-	return client->state == OPEN;
+	return client != NULL && client->state == OPEN &&
+	    now - client->heard < conf.silence;
 }
 
 /* Whether a newcomer is let in (STAYS), or why it is refused. */
@@ -1583,6 +1615,7 @@ side_answer(struct side *side, int fd, const struct sockaddr_storage *peer)
 		return DENIED;
 	if (!socket_prepare(fd))
 		return LIMIT;
+	side_look(side);
 	return side_is_busy(side) ? BUSY : STAYS;
 }
 
@@ -1834,7 +1867,6 @@ metrics_add_sides(void)
 static void
 metrics_add(void)
 {
-	acks_ask();
 	metrics_add_flows();
 	metrics_add_sides();
 	metric_add("capacity_bytes", "Most bytes held in each direction.",
@@ -1897,6 +1929,7 @@ scrape_answer(struct scrape *scrape)
 	const char *status;
 	char head[256];
 
+	acks_ask();		/* may log, so it comes before the page */
 	page_used = 0;
 	status = request_answer(scrape->request);
 	if (page_used == 0)
@@ -2270,8 +2303,8 @@ save_lock(void)
 	return fd;
 }
 
-/* Ends the program if the file that a stop would write is of another program, or
- * could not be given its name. */
+/* Ends the program if the file that a stop would write is of another program,
+ * or could not be given its name. */
 static void
 save_try(void)
 {
@@ -2430,14 +2463,32 @@ save_end(void)
 
 /* ---- The loop -------------------------------------------------------- */
 
+/* Whether what has arrived from a side may wait for ever: there is no room for
+ * it under -l, and nobody takes what would make room. */
+static int
+side_is_wedged(struct side *side)
+{
+	const struct client *receiver = side_present(side->in->to);
+	const struct client *sender = side_sender(side);
+
+	return sender != NULL && socket_unread(sender->fd, 1) > 0 &&
+	    flow_intake(side->in) == WAIT && (receiver == NULL ||
+	    now - receiver->took >= conf.stall);
+}
+
 /* A client's time for taking bytes is over.  Its program hangs if its system
- * lives: the window is shut, or it has sent something lately. */
+ * lives: the window is shut, or, where that is not told, it has sent something
+ * lately.  One that can't be read out stays, for it may take bytes again. */
 static void
 client_stall(struct side *side, struct client *client)
 {
+	int lives = socket_window_shut(client->fd);
+
+	if (lives < 0)
+		lives = now - client->alive < conf.stall / 2;
+
 	if (client->state == HALF_CLOSED ||
-	    now - client->alive < conf.stall / 2 ||
-	    socket_window_shut(client->fd))
+	    (lives && !side_is_wedged(side)))
 		client_leave(side, client, TIMEOUT, " cause=write");
 	else
 		client_silence(side, client);
@@ -2466,7 +2517,7 @@ client_review(struct side *side, struct client *client)
 	if (now >= stall_at(side, client))
 		client_stall(side, client);
 	else if (now >= silent_at(side, client) &&
-	    socket_window_shut(client->fd))
+	    socket_window_shut(client->fd) > 0)
 		client->alive = now;
 	else if (now >= silent_at(side, client))
 		client_silence(side, client);
@@ -2512,17 +2563,23 @@ side_review(struct side *side)
 		side_tell(side);
 }
 
-/* Makes new rates for the live line. */
+/* The time of -t is over: logs the totals, or makes rates for the live line.
+ * What it learns of acknowledgements may make room. */
 static void
-rates_make(void)
+period_end(void)
 {
 	struct flow *flow;
 
+	acks_ask();
 	for (flow = flows; flow < flows + SIDES; flow++) {
 		flow->rate = (double)(flow->sent - flow->rated) /
 		    SECS(now - totals_last);
 		flow->rated = flow->sent;
 	}
+	totals_last = now;
+	live_shown = 0;
+	if (!live)
+		totals_log(LOG_INFO);
 }
 
 /* Does what is due by the clock.  What one side does may allow the other to go
@@ -2533,6 +2590,8 @@ loop_review(void)
 	unsigned before;
 	struct scrape *scrape;
 
+	if (now >= after(totals_last, conf.period))
+		period_end();
 	do {
 		before = changes;
 		side_review(&sides[SIDE_A]);
@@ -2543,14 +2602,6 @@ loop_review(void)
 			close(scrape->fd);
 			scrape->fd = 0;
 		}
-	if (now >= after(totals_last, conf.period)) {
-		acks_ask();
-		rates_make();
-		totals_last = now;
-		live_shown = 0;
-		if (!live)
-			totals_log(LOG_INFO);
-	}
 	if (live && !live_shown)
 		live_draw();
 }
@@ -2650,6 +2701,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 	int64_t before = now, began = clock_read(), due = loop_due(), wait;
 	int64_t elapsed, paused = 0;
 	struct timespec timeout;
+	int was_stopped = 0;
 
 	wait = due <= now ? 0 : sooner(due - now, WAIT_MAX);
 	timeout.tv_sec = (time_t)(wait / SECOND);
@@ -2661,14 +2713,17 @@ loop_wait(fd_set *readable, fd_set *writable)
 		FD_ZERO(readable);
 		FD_ZERO(writable);
 	}
-	now = clock_read();
+	do {			/* SIGCONT may come at any time */
+		was_stopped |= continued;
+		continued = 0;
+		now = clock_read();
+	} while (continued);
 	signals_let_in(now - began);
 	elapsed = now - before;
-	if (continued || (due != NEVER && elapsed - wait > PAUSE_MIN)) {
+	if (was_stopped || (due != NEVER && elapsed - wait > PAUSE_MIN)) {
 		paused = elapsed;
 		log_event(LOG_DEBUG, "pause", "waited=%.3f", SECS(paused));
 	}
-	continued = 0;
 	clocks_adjust(elapsed, paused);
 }
 

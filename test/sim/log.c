@@ -151,7 +151,8 @@ log_disconnect(const char *line, int s)
 		violate("session %" PRIu64 " did not end: %s", session, line);
 	if (!log_reason(line, &g->why))
 		violate("that was not the reason: %s", line);
-	log_number(line, "received", g->received);
+	if (!program_is_1 || W.stops == 0)
+		log_number(line, "received", g->received);
 	log_number(line, "sent", g->sent);
 	log_number(line, "unacked", g->unacked);
 	log_number(line, "held", M[!s].held.bytes);

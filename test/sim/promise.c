@@ -156,7 +156,7 @@ reasons_now(const struct tconn *c)
 	r.lingered = c->eof_told && C.eof_keep > 0;
 	r.eof = c->eof_told && (C.eof_keep == 0 || W.stops > 0 ||
 	    passed(c->eof, C.eof_keep) != 0);
-	if (C.silent > 0 && c->fin_arr && c !=
+	if (c->fin_arr && c !=
 	    M[c->side].line[M[c->side].count - 1])
 		r.eof = true;		/* the system told, for a newcomer */
 	r.idle = C.idle > 0 && !c->eof_told && passed(c->heard, C.idle) != 0;
@@ -311,6 +311,8 @@ resumes(struct tconn *c)
 	if (!c->silent)
 		return;
 	c->silent = false;
+	if (c != newest(c->side) || c->gone)
+		return;
 	c->took = stamp_now();
 	M[c->side].t_present = W.now;
 	M[c->side].t_absent = NEVER;
