@@ -38,6 +38,9 @@
 #define __XSI_VISIBLE 700	/* SIGXFSZ on FreeBSD and DragonFly */
 #define __EXTENSIONS__ 1
 
+#ifdef __sun
+#include <sys/filio.h>		/* FIONREAD on illumos */
+#endif
 #include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -743,21 +746,32 @@ socket_tune(int fd)
 #define ACKS "FIONWRITE"	/* FreeBSD, NetBSD */
 #elif defined __linux__ && defined TIOCOUTQ
 #define ACKS "TIOCOUTQ"		/* elsewhere it is for terminals only */
+#define FIN_COUNTS 1		/* as a byte, here alone */
 #else
 #define ACKS "none"		/* what the system took counts */
 #endif
-#ifdef __linux__
-#define FIN_COUNTS 1		/* as a byte, in TIOCOUTQ alone */
-#else
+#ifndef FIN_COUNTS
 #define FIN_COUNTS 0
 #endif
+
+/* The error of a connection that has failed, though nothing read it yet. */
+static int
+socket_error(int fd)
+{
+	int error = 0;
+	socklen_t length = sizeof error;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ?
+	    errno : error;
+}
 
 /* How many of the bytes that are away are not acknowledged; 0 if the system
  * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
  * send buffer then (soisdisconnected), so there the figure counts only where
- * the socket is still connected after it was asked for. */
+ * the socket is still connected after it was asked for.  A connection that both
+ * ends have finished is disconnected, too; without an error all has arrived. */
 static size_t
-socket_unacked(int fd, size_t away)
+socket_unacked(int fd, size_t away, int finished)
 {
 	int bytes = 0;
 #if defined SO_NWRITE
@@ -777,9 +791,10 @@ socket_unacked(int fd, size_t away)
 	socklen_t size = sizeof peer;
 
 	if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
-		return away;
+		return finished && socket_error(fd) == 0 ? 0 : away;
 #endif
 	(void)fd;
+	(void)finished;
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
@@ -820,7 +835,7 @@ socket_ending(int fd)
 
 /* Whether the peer's system lives, and has acknowledged all that it had room
  * for: its program takes nothing.  A system that is cut off leaves bytes in
- * flight, or does not answer window probes. */
+ * flight, or does not answer window probes.  -1: this system can't tell. */
 static int
 socket_window_shut(int fd)
 {
@@ -847,20 +862,9 @@ static int
 socket_window_shut(int fd)
 {
 	(void)fd;
-	return 0;
+	return -1;
 }
 #endif
-
-/* The error of a connection that is broken. */
-static int
-socket_error(int fd)
-{
-	int error = 0;
-	socklen_t length = sizeof error;
-
-	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
-	return error != 0 ? error : ECONNRESET;
-}
 
 /* Opens one more listener, unless there is one at that address, and gives the
  * address its port; returns errno or 0.  SO_REUSEADDR lets a restart bind while
@@ -1297,7 +1301,8 @@ client_ask(struct side *side, struct client *client)
 {
 	struct ring *ring = &side->out->ring;
 	size_t fin = FIN_COUNTS && client->shut ? 1 : 0;
-	size_t unacked = socket_unacked(client->fd, ring->away + fin);
+	size_t unacked = socket_unacked(client->fd, ring->away + fin,
+	    client->shut && client->ended > 0);
 	size_t acked = ring->away + fin - unacked;
 
 	/* The FIN is acknowledged last. */
@@ -1579,14 +1584,16 @@ side_look(struct side *side)
 {
 	struct client *client = side_receiver(side);
 	enum ending ending;
+	int error;
 
 	side_ask(side);
 	if (client == NULL || client->state == HALF_CLOSED)
 		return;
 	ending = socket_ending(client->fd);
-	if (ending == IS_BROKEN)
-		client_fail(side, client, socket_error(client->fd));
-	else if (ending == HAS_EOF)
+	if (ending == IS_BROKEN) {
+		error = socket_error(client->fd);
+		client_fail(side, client, error != 0 ? error : ECONNRESET);
+	} else if (ending == HAS_EOF)
 		client_leave(side, client, END, "");
 }
 
@@ -1860,7 +1867,6 @@ metrics_add_sides(void)
 static void
 metrics_add(void)
 {
-	acks_ask();
 	metrics_add_flows();
 	metrics_add_sides();
 	metric_add("capacity_bytes", "Most bytes held in each direction.",
@@ -1923,6 +1929,7 @@ scrape_answer(struct scrape *scrape)
 	const char *status;
 	char head[256];
 
+	acks_ask();		/* may log, so it comes before the page */
 	page_used = 0;
 	status = request_answer(scrape->request);
 	if (page_used == 0)
@@ -2470,13 +2477,15 @@ side_is_wedged(struct side *side)
 }
 
 /* A client's time for taking bytes is over.  Its program hangs if its system
- * lives: the window is shut, or it has sent something lately.  One that could
- * not be read out stays, for it may take bytes again. */
+ * lives: the window is shut, or, where that is not told, it has sent something
+ * lately.  One that can't be read out stays, for it may take bytes again. */
 static void
 client_stall(struct side *side, struct client *client)
 {
-	int lives = now - client->alive < conf.stall / 2 ||
-	    socket_window_shut(client->fd);
+	int lives = socket_window_shut(client->fd);
+
+	if (lives < 0)
+		lives = now - client->alive < conf.stall / 2;
 
 	if (client->state == HALF_CLOSED ||
 	    (lives && !side_is_wedged(side)))
@@ -2508,7 +2517,7 @@ client_review(struct side *side, struct client *client)
 	if (now >= stall_at(side, client))
 		client_stall(side, client);
 	else if (now >= silent_at(side, client) &&
-	    socket_window_shut(client->fd))
+	    socket_window_shut(client->fd) > 0)
 		client->alive = now;
 	else if (now >= silent_at(side, client))
 		client_silence(side, client);
@@ -2554,17 +2563,23 @@ side_review(struct side *side)
 		side_tell(side);
 }
 
-/* Makes new rates for the live line. */
+/* The time of -t is over: logs the totals, or makes rates for the live line.
+ * What it learns of acknowledgements may make room. */
 static void
-rates_make(void)
+period_end(void)
 {
 	struct flow *flow;
 
+	acks_ask();
 	for (flow = flows; flow < flows + SIDES; flow++) {
 		flow->rate = (double)(flow->sent - flow->rated) /
 		    SECS(now - totals_last);
 		flow->rated = flow->sent;
 	}
+	totals_last = now;
+	live_shown = 0;
+	if (!live)
+		totals_log(LOG_INFO);
 }
 
 /* Does what is due by the clock.  What one side does may allow the other to go
@@ -2575,6 +2590,8 @@ loop_review(void)
 	unsigned before;
 	struct scrape *scrape;
 
+	if (now >= after(totals_last, conf.period))
+		period_end();
 	do {
 		before = changes;
 		side_review(&sides[SIDE_A]);
@@ -2585,14 +2602,6 @@ loop_review(void)
 			close(scrape->fd);
 			scrape->fd = 0;
 		}
-	if (now >= after(totals_last, conf.period)) {
-		acks_ask();
-		rates_make();
-		totals_last = now;
-		live_shown = 0;
-		if (!live)
-			totals_log(LOG_INFO);
-	}
 	if (live && !live_shown)
 		live_draw();
 }

@@ -311,6 +311,8 @@ resumes(struct tconn *c)
 	if (!c->silent)
 		return;
 	c->silent = false;
+	if (c != newest(c->side) || c->gone)
+		return;
 	c->took = stamp_now();
 	M[c->side].t_present = W.now;
 	M[c->side].t_absent = NEVER;
