@@ -239,7 +239,7 @@ static struct {
 	int level;		/* -q, -v: what is logged, LOG_... */
 	int lossless, syslog, trace; /* -l, -s, -x */
 	const char *name;	/* -n; empty if none */
-	const char *file;	/* -f; NULL if none */
+	const char *file;	/* -f; empty if none */
 	size_t capacity;	/* -b, bytes */
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
@@ -249,7 +249,7 @@ static struct {
 		int port;		/* 0: any free one; -1: nowhere */
 	} places[SERVICES];	/* operands, -m */
 } conf = {
-	.level = LOG_INFO, .name = "", .capacity = BUFFER_MAX,
+	.level = LOG_INFO, .name = "", .file = "", .capacity = BUFFER_MAX,
 	.grace = 3 * SECOND, .keepalive = 30 * SECOND, .hold = NEVER,
 	.idle = NEVER, .period = NEVER, .stall = 60 * SECOND,
 	.places = { { "", AI_PASSIVE, 1024 }, { "", AI_PASSIVE, 1025 },
@@ -1502,7 +1502,7 @@ client_close(struct side *side, struct client *client)
 	int is_newest = client == &side->clients[side->count - 1];
 
 	if (client->unacked > 0 &&
-	    (stop_time == NEVER || conf.file != NULL || !is_newest))
+	    (stop_time == NEVER || *conf.file != '\0' || !is_newest))
 		setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abort_now,
 		    sizeof abort_now);
 	close(client->fd);	/* never again, also after EINTR */
@@ -2130,7 +2130,6 @@ loop_due(void)
 #define SAVE_HEAD 128
 #define SAVE_MAGIC "tcpbridge-held-1"
 #define SAVE_FORMAT SAVE_MAGIC " %zu %zu %" PRId64 " %" PRId64
-#define SAVE_SCAN SAVE_MAGIC " %zu %zu %" SCNd64 " %" SCNd64
 
 static uint64_t
 save_sum(uint64_t sum, const void *bytes, size_t size)
@@ -2317,7 +2316,7 @@ save_try(void)
 		fatal(1, "-f: %s: not a file of tcpbridge", save_new);
 	directory_of(conf.file, directory);
 	if (access(directory, W_OK | X_OK) < 0)
-		fatal(1, "-f: %s: %s", directory, strerror(errno));
+		fatal(1, "-f: %s: %s", conf.file, strerror(errno));
 	save_fd = fd;
 }
 
@@ -2354,15 +2353,15 @@ wall_offset(void)
 
 /* Takes one direction from the file; its bytes count as received. */
 static void
-save_take(int fd, struct flow *flow, size_t size)
+save_take(int fd, struct flow *flow, unsigned long long size)
 {
 	if (size > conf.capacity)
-		fatal(1, "-f: %s: has %zu bytes %s, more than -b %zu",
+		fatal(1, "-f: %s: has %llu bytes %s, more than -b %zu",
 		    conf.file, size, flow->name, conf.capacity);
-	if (file_read(fd, flow->ring.bytes, size) < 0)
+	if (file_read(fd, flow->ring.bytes, (size_t)size) < 0)
 		fatal(1, "-f: %s: %s", conf.file, errno != 0 ?
 		    strerror(errno) : "cut short");
-	flow->ring.used = size;
+	flow->ring.used = (size_t)size;
 	flow->received = size;
 }
 
@@ -2372,19 +2371,21 @@ static void
 save_load(void)
 {
 	char head[SAVE_HEAD + 1] = "", again[SAVE_HEAD], rest;
+	char *end = head + strlen(SAVE_MAGIC);
 	int fd = open(conf.file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 	int64_t left_a, left_b, offset = wall_offset();
-	size_t a, b;
 
 	if (fd < 0 && errno == ENOENT)
 		return;
 	if (!save_is_plain(fd))
 		save_fatal(conf.file);
 	if (file_read(fd, head, SAVE_HEAD) < 0 ||
-	    sscanf(head, SAVE_SCAN, &a, &b, &left_b, &left_a) != 4)
+	    strncmp(head, SAVE_MAGIC, strlen(SAVE_MAGIC)) != 0)
 		fatal(1, "-f: %s: not a file of tcpbridge", conf.file);
-	save_take(fd, &flows[SIDE_A], a);
-	save_take(fd, &flows[SIDE_B], b);
+	save_take(fd, &flows[SIDE_A], strtoull(end, &end, 10));
+	save_take(fd, &flows[SIDE_B], strtoull(end, &end, 10));
+	left_b = strtoll(end, &end, 10);
+	left_a = strtoll(end, &end, 10);
 	save_head(again, left_b, left_a);
 	if (memcmp(head, again, SAVE_HEAD) != 0 || read(fd, &rest, 1) != 0)
 		fatal(1, "-f: %s: damaged", conf.file);
@@ -2442,7 +2443,7 @@ save_end(void)
 	const struct flow *flow;
 	size_t held = flows[SIDE_A].ring.used + flows[SIDE_B].ring.used;
 
-	if (conf.file == NULL)
+	if (*conf.file == '\0')
 		return held;
 	if (held == 0) {
 		unlink(save_new);
@@ -2850,7 +2851,7 @@ stop_end(void)
 	side_tell_rest(&sides[SIDE_B]);
 	lost += save_end();
 	if (conf.trace)
-		trace_bytes("", 0, NULL, 0);
+		trace_bytes("", 0, (const unsigned char *)"", 0);
 	totals_log(LOG_INFO);
 	log_event(lost > 0 ? LOG_WARNING : LOG_NOTICE, "stop",
 	    "signal=%s lost=%zu", signal_name(stop_signal), lost);
@@ -3290,11 +3291,11 @@ main(int argc, char **argv)
 		    "a syslogd listens there\n", _PATH_LOG, strerror(errno));
 	in_journal = !conf.syslog && journal_find();
 	live = conf.period != NEVER && !conf.syslog && terminal_moves();
-	if (conf.file != NULL)
+	if (*conf.file != '\0')
 		save_open();
 	now = totals_last = started = clock_read();
 	sides_open();
-	if (conf.file != NULL)
+	if (*conf.file != '\0')
 		save_load();
 	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)

@@ -40,8 +40,8 @@ get()
 # answered STATUS: asserts that the first line of the answer says so.
 answered()
 {
-	read -r status <"$work/answer"
-	assertEquals "HTTP/1.0 $1$return" "$status"
+	read -r first <"$work/answer"
+	assertEquals "HTTP/1.0 $1$return" "$first"
 }
 
 # header NAME: prints the value of it.

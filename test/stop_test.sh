@@ -168,7 +168,9 @@ test_what_had_arrived_is_passed_on()
 test_what_had_arrived_and_is_not_passed_on_is_told()
 {
 	need_linux && need_native && need ss || return 0
-	stuck_start B -l -b 50k && full_socket || return
+	bridge_start -l -b 50k && client_open A || return
+	client_open B B rcvbuf=2048 && client_freeze B || return
+	full_socket || return
 	stop_frozen
 	lost=$(log_value lost event=stop)
 	told=$(($(total sent 'A->B') + $(total dropped 'A->B') + ${lost:-0}))

@@ -41,7 +41,7 @@ enum { LINE = 16, BLOCK = 65536, PROBE = 64, QUIET = 5000, SLOW = 50 };
 /* One client.  Positions are offsets in a stream; times are milliseconds. */
 struct client {
 	char name;		/* 'A' or 'B' */
-	const char *port;
+	in_port_t port;
 	struct client *other;
 	int fd;			/* -1 while it is not connected */
 	int ended;		/* it has sent EOF on this connection */
@@ -50,6 +50,7 @@ struct client {
 	long leave_at;		/* when it ends this connection by itself */
 	long read_at;		/* when it reads next */
 	long sent;		/* where it goes on sending */
+	long top;		/* the end of all that it has sent */
 	long got;		/* all before this has come, or is lost */
 	long place;		/* of the next byte to come; -1: not known */
 	char probe[PROBE];	/* first bytes of this connection */
@@ -122,7 +123,7 @@ stream_find(const struct client *c)
 	for (place = c->got; place >= 0; place--)
 		if (stream_has(c->other->name, place, c->probe, c->probed))
 			return place;
-	for (place = c->got + 1; place < c->other->sent; place++)
+	for (place = c->got + 1; place < c->other->top; place++)
 		if (stream_has(c->other->name, place, c->probe, c->probed))
 			return place;
 	fprintf(stderr, "restarts: side %c got what nobody sent: '%.*s'\n",
@@ -197,7 +198,7 @@ client_dial(struct client *c, long now)
 
 	memset(&to, 0, sizeof(to));
 	to.sin_family = AF_INET;
-	to.sin_port = htons((in_port_t)atoi(c->port));
+	to.sin_port = htons(c->port);
 	if (inet_pton(AF_INET, host != NULL ? host : "127.0.0.1",
 	    &to.sin_addr) != 1)
 		fail("PEER_HOST");
@@ -268,20 +269,27 @@ client_receive(struct client *c, long now)
 	}
 }
 
-/* Sends some lines, or the rest of one. */
+/* Sends some lines, or the rest of one.  At the end it only sends again what it
+ * has to. */
 static void
-client_send(struct client *c)
+client_send(struct client *c, int running)
 {
 	char block[20 * LINE];
 	size_t size = (size_t)(1 + chance(20)) * LINE, i;
 	ssize_t n;
 
 	size -= (size_t)(c->sent % LINE);
+	if (!running && (long)size > c->top - c->sent)
+		size = (size_t)(c->top - c->sent);
+	if (size == 0)
+		return;
 	for (i = 0; i < size; i++)
 		block[i] = stream_byte(c->name, c->sent + (long)i);
 	n = send(c->fd, block, size, MSG_NOSIGNAL);
 	if (n > 0)
 		c->sent += n;
+	if (c->sent > c->top)
+		c->top = c->sent;
 }
 
 /* What a client does every few milliseconds. */
@@ -298,16 +306,29 @@ client_turn(struct client *c, long now, int running)
 		return;
 	if (running && now >= c->leave_at)
 		client_end(c);
-	else if (running)
-		client_send(c);
+	else
+		client_send(c, running);
+}
+
+static in_port_t
+port_number(const char *text)
+{
+	char *end;
+	long port = strtol(text, &end, 10);
+
+	if (end == text || *end != '\0' || port < 1 || port > 65535) {
+		fprintf(stderr, "restarts: not a port: '%s'\n", text);
+		exit(2);
+	}
+	return (in_port_t)port;
 }
 
 static void
 report(const struct client *c)
 {
 	printf("side=%c sent=%ld got=%ld lost=%ld twice=%ld again=%ld "
-	    "connects=%d resets=%d\n", c->name, c->sent, c->got - c->lost,
-	    c->lost + c->other->sent - c->got, c->twice, c->again,
+	    "connects=%d resets=%d\n", c->name, c->top, c->got - c->lost,
+	    c->lost + c->other->top - c->got, c->twice, c->again,
 	    c->connects, c->resets);
 }
 
@@ -324,8 +345,8 @@ main(int argc, char *argv[])
 		fprintf(stderr, "usage: restarts portA portB\n");
 		return 2;
 	}
-	a.port = argv[1];
-	b.port = argv[2];
+	a.port = port_number(argv[1]);
+	b.port = port_number(argv[2]);
 	a.other = &b;
 	b.other = &a;
 	for (;;) {
@@ -337,7 +358,7 @@ main(int argc, char *argv[])
 		if (running || a.got + b.got != before)
 			quiet_at = now + QUIET;
 		before = a.got + b.got;
-		if (!running && ((a.got == b.sent && b.got == a.sent) ||
+		if (!running && ((a.got == b.top && b.got == a.top) ||
 		    now >= quiet_at))
 			break;
 		poll(NULL, 0, 2);
