@@ -131,6 +131,72 @@ test_a_line_that_is_cut_is_not_closed_by_w()
 	in_net is_not_closed
 }
 
+# It spoke a moment ago, so it lives; but what is on its way is not
+# acknowledged, so it is the line, and not its program.
+speaks_in_between()
+{
+	net_start -k 30 -w 6
+	client_open A && client_open B || return
+	line_cut
+	client_say B 'on its way'
+	sleep 3.5
+	line_mend
+	client_say A 'here'
+	client_hears B 'here'
+	line_cut
+	sleep 0.3
+	line_mend
+	client_hears A 'on its way'
+	refute_log 'event=disconnect'
+}
+
+test_one_that_spoke_while_its_line_was_cut_is_not_closed_by_w()
+{
+	in_net speaks_in_between
+}
+
+# It took nothing, and its system said so; now nobody says anything.
+hangs_and_is_cut()
+{
+	net_start -k 1 -w 0 -l
+	client_open A A rcvbuf=4096 && client_open B || return
+	client_freeze A
+	client_feed B /dev/zero
+	sleep 3
+	refute_log 'event=silent'
+	line_cut
+	wait_log 'event=silent side=A .* state=ONLY_B$' 15
+	refute_log 'event=disconnect'
+}
+
+test_a_program_that_hangs_is_silent_when_its_line_is_cut()
+{
+	in_net hangs_and_is_cut
+}
+
+# Without an address of its own the bridge's system sends nothing.
+loses_its_address()
+{
+	net_start -k 1 -w 3
+	client_open A && client_open B || return
+	ip -n "$near" address delete $net_host/24 dev cable
+	ip -n "$near" address add $net_host/32 dev lo
+	client_say B 'on its way'
+	wait_log 'event=silent side=A .* state=ONLY_B$'
+	sleep 2
+	refute_log 'event=disconnect'
+	ip -n "$near" address delete $net_host/32 dev lo
+	ip -n "$near" address add $net_host/24 dev cable
+	client_hears A 'on its way' 30
+	wait_log 'event=resumed side=A'
+	refute_log 'event=disconnect'
+}
+
+test_a_bridge_whose_own_route_goes_closes_nobody()
+{
+	in_net loses_its_address
+}
+
 # -k 0: nobody is silent.
 never_silent()
 {
