@@ -233,7 +233,7 @@ test_after_the_grace_the_buffer_fills_and_overflows()
 	for s in A B; do
 		face "$s"
 		stuck_start "$other" -w 0 -g 3 || return
-		head -c 30000000 /dev/zero >"$work/$side.fifo" &
+		client_gush "$side" 30000000
 		wait_log "event=drop dir=$dir .* reason=overflow"
 		span=$(log_span "event=connect side=$other" 'event=drop .* drops=1 ')
 		assertTrue "after $span s" "[ ${span%.*} -ge 3 ]"

@@ -84,13 +84,13 @@ export PEER_HOST
 wait_until()
 {
 	wait_left=$(($1 * 100 * PATIENCE))
-	wait_nap=1
+	wait_nap=2
 	shift
 	until "$@" >/dev/null 2>&1; do
 		[ "$wait_left" -gt 0 ] || return 1
 		nap "$wait_nap"
 		wait_left=$((wait_left - wait_nap))
-		[ "$wait_nap" -ge 16 ] || wait_nap=$((wait_nap * 2))
+		[ "$wait_nap" -ge 25 ] || wait_nap=$((wait_nap * 2))
 	done
 }
 
@@ -533,18 +533,34 @@ descriptors()
 
 # ---- totals ----
 
-# totals_come: makes the bridge log its totals, and waits for the four lines.
-# It naps by itself, for wait_until calls it.
+# totals_come: makes the bridge log its totals, and waits for the four lines;
+# sets $totals to all that the log has.  It naps by itself, for wait_until calls
+# it.
 totals_come()
 {
 	totals_lines=$(log_count 'event=stats')
 	tell USR1 "$bridge_pid" || return 1
 	totals_tries=$((100 * PATIENCE))
-	until log_has $((totals_lines + 4)) 'event=stats'; do
+	until totals=$(grep 'event=stats' "$log") &&
+	    has_lines $((totals_lines + 4)) "$totals"; do
 		totals_tries=$((totals_tries - 1))
 		[ "$totals_tries" -gt 0 ] || return 1
 		sleep "$nap"
 	done
+}
+
+# has_lines N TEXT: tells whether it has at least N lines.
+has_lines()
+{
+	lines_missing=$1
+	set -f
+	IFS='
+'
+	# shellcheck disable=SC2086 # a line is a word
+	set -- $2
+	unset IFS
+	set +f
+	[ $# -ge "$lines_missing" ]
 }
 
 # totals_ask: asserts that they come.
@@ -554,23 +570,29 @@ totals_ask()
 	assertTrue 'no totals after SIGUSR1' $?
 }
 
-# total KEY DIR: prints that value of the last totals asked for.
+# total KEY DIR: prints that value of the last totals in the log.
 total()
 {
 	log_value "$1" "event=stats dir=$2 "
 }
 
-# total_is VALUE KEY DIR: asks, and tells whether it is that.
+# total_is VALUE KEY DIR: asks, and tells whether it is that; $totals ends with
+# those of now.
 total_is()
 {
-	totals_come && [ "$(total "$2" "$3")" = "$1" ]
+	totals_come || return 1
+	value=${totals##*event=stats dir="$3" }
+	value=${value#*"$2"=}
+	value=${value%%[!0-9]*}
+	[ "$value" = "$1" ]
 }
 
 # wait_total VALUE KEY DIR [SECS]: asserts that a total gets there in time.
 wait_total()
 {
+	value=
 	wait_until "${4:-10}" total_is "$1" "$2" "$3"
-	assertEquals "$2 of $3" "$1" "$(total "$2" "$3")"
+	assertEquals "$2 of $3" "$1" "$value"
 }
 
 # assert_accounted: asserts that the totals of now add up.
@@ -607,7 +629,9 @@ log_check()
 
 # Each has a name: its side, unless given.  What it says goes through a FIFO
 # that a second process holds open, from before it is there; what it hears is
-# in $work/NAME.got.
+# in $work/NAME.got.  The FIFO is used again by the next client of that name,
+# so whoever still writes to it has to end with the client: client_feed,
+# client_pour and client_gush see to that.
 clients=
 client_with=socat
 
@@ -617,6 +641,7 @@ client_open()
 {
 	opened=$(log_count "event=connect side=$1")
 	client_dial "$@"
+	nap 2		# it is never there at once
 	wait_until 10 log_has $((opened + 1)) "event=connect side=$1"
 	assertTrue "no client ${2:-$1} at side $1" $?
 }
@@ -626,8 +651,7 @@ client_dial()
 {
 	client_kill "${2:-$1}"
 	client_fifo=$work/${2:-$1}.fifo
-	[ ! -p "$client_fifo" ] || rm -f "$client_fifo"
-	mkfifo "$client_fifo"
+	[ -p "$client_fifo" ] || mkfifo "$client_fifo"
 	: >"$work/${2:-$1}.got"
 	# No program is needed to wait for ever.
 	{ read -r _ <"$work/never" & } 3<>"$client_fifo"
@@ -697,12 +721,18 @@ client_feed()
 	eval "feeder_$1=$!"
 }
 
-# client_pour NAME COUNT: sends that many zero bytes, and asserts that they
-# are on their way in time.
-client_pour()
+# client_gush NAME COUNT: sends that many zero bytes, in the background, too.
+client_gush()
 {
 	head -c "$2" /dev/zero >"$work/$1.fifo" &
 	eval "feeder_$1=$!"
+}
+
+# client_pour NAME COUNT: the same, and asserts that they are on their way in
+# time.
+client_pour()
+{
+	client_gush "$@"
 	client_fed "$1"
 }
 
@@ -752,8 +782,12 @@ client_pending()
 client_hears()
 {
 	printf '%s' "$2" >"$work/expected"
-	wait_until "${3:-10}" cmp -s "$work/expected" "$work/$1.got"
-	assert_same_bytes "what client $1 got" "$work/expected" "$work/$1.got"
+	if wait_until "${3:-10}" cmp -s "$work/expected" "$work/$1.got"; then
+		assertTrue 0
+	else
+		assert_same_bytes "what client $1 got" "$work/expected" \
+		    "$work/$1.got"
+	fi
 }
 
 # client_hears_file NAME FILE [SECS]: the same for the bytes of a file; the
@@ -859,7 +893,6 @@ clients_end()
 		client_kill "$client"
 	done
 	clients=
-	rm -f "$work"/*.fifo
 }
 
 # terminal_make FILE: makes a terminal, $work/tty; what is written to it comes

@@ -11,7 +11,7 @@ test_write_a_side_that_takes_nothing_is_closed_in_time()
 	for s in A B; do
 		face "$s"
 		stuck_start "$side" -v -w 2 || return
-		head -c 30000000 /dev/zero >"$work/$other.fifo" &
+		client_gush "$other" 30000000
 		assert_timed_out 2 write
 		client_stays "$other"
 		assertNotEquals 'held' 0 "$(log_value held reason=timeout)"
@@ -25,7 +25,7 @@ test_write_a_stopped_client_is_not_taken_for_a_dead_network()
 	for s in A B; do
 		face "$s"
 		stuck_start "$side" -k 1.5 -w 3 || return
-		head -c 30000000 /dev/zero >"$work/$other.fifo" &
+		client_gush "$other" 30000000
 		assert_timed_out 3 write
 	done
 }
@@ -35,7 +35,7 @@ test_write_a_side_that_takes_nothing_is_not_closed_before()
 	for s in A B; do
 		face "$s"
 		stuck_start "$side" -g 0 -w 30 || return
-		head -c 30000000 /dev/zero >"$work/$other.fifo" &
+		client_gush "$other" 30000000
 		wait_log 'event=drop'
 		sleep 1
 		client_stays "$side"
@@ -55,7 +55,7 @@ test_write_a_side_that_takes_bytes_slowly_stays()
 		bridge_start -w 2
 		client_open "$other" || return
 		sipper_open "$side" 1000 100 4096
-		head -c 30000000 /dev/zero >"$work/$other.fifo" &
+		client_gush "$other" 30000000
 		sleep 5
 		refute_log "event=disconnect"
 	done
