@@ -38,6 +38,9 @@
 #define __XSI_VISIBLE 700	/* SIGXFSZ on FreeBSD and DragonFly */
 #define __EXTENSIONS__ 1
 
+#ifdef __sun
+#include <sys/filio.h>		/* FIONREAD on illumos */
+#endif
 #include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
@@ -236,7 +239,7 @@ static struct {
 	int level;		/* -q, -v: what is logged, LOG_... */
 	int lossless, syslog, trace; /* -l, -s, -x */
 	const char *name;	/* -n; empty if none */
-	const char *file;	/* -f; NULL if none */
+	const char *file;	/* -f; empty if none */
 	size_t capacity;	/* -b, bytes */
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
@@ -246,7 +249,7 @@ static struct {
 		int port;		/* 0: any free one; -1: nowhere */
 	} places[SERVICES];	/* operands, -m */
 } conf = {
-	.level = LOG_INFO, .name = "", .capacity = BUFFER_MAX,
+	.level = LOG_INFO, .name = "", .file = "", .capacity = BUFFER_MAX,
 	.grace = 3 * SECOND, .keepalive = 30 * SECOND, .hold = NEVER,
 	.idle = NEVER, .period = NEVER, .stall = 60 * SECOND,
 	.places = { { "", AI_PASSIVE, 1024 }, { "", AI_PASSIVE, 1025 },
@@ -743,21 +746,32 @@ socket_tune(int fd)
 #define ACKS "FIONWRITE"	/* FreeBSD, NetBSD */
 #elif defined __linux__ && defined TIOCOUTQ
 #define ACKS "TIOCOUTQ"		/* elsewhere it is for terminals only */
+#define FIN_COUNTS 1		/* as a byte, here alone */
 #else
 #define ACKS "none"		/* what the system took counts */
 #endif
-#ifdef __linux__
-#define FIN_COUNTS 1		/* as a byte, in TIOCOUTQ alone */
-#else
+#ifndef FIN_COUNTS
 #define FIN_COUNTS 0
 #endif
+
+/* The error of a connection that has failed, though nothing read it yet. */
+static int
+socket_error(int fd)
+{
+	int error = 0;
+	socklen_t length = sizeof error;
+
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ?
+	    errno : error;
+}
 
 /* How many of the bytes that are away are not acknowledged; 0 if the system
  * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
  * send buffer then (soisdisconnected), so there the figure counts only where
- * the socket is still connected after it was asked for. */
+ * the socket is still connected after it was asked for.  A connection that both
+ * ends have finished is disconnected, too; without an error all has arrived. */
 static size_t
-socket_unacked(int fd, size_t away)
+socket_unacked(int fd, size_t away, int finished)
 {
 	int bytes = 0;
 #if defined SO_NWRITE
@@ -777,9 +791,10 @@ socket_unacked(int fd, size_t away)
 	socklen_t size = sizeof peer;
 
 	if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
-		return away;
+		return finished && socket_error(fd) == 0 ? 0 : away;
 #endif
 	(void)fd;
+	(void)finished;
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
@@ -820,7 +835,7 @@ socket_ending(int fd)
 
 /* Whether the peer's system lives, and has acknowledged all that it had room
  * for: its program takes nothing.  A system that is cut off leaves bytes in
- * flight, or does not answer window probes. */
+ * flight, or does not answer window probes.  -1: this system can't tell. */
 static int
 socket_window_shut(int fd)
 {
@@ -847,20 +862,9 @@ static int
 socket_window_shut(int fd)
 {
 	(void)fd;
-	return 0;
+	return -1;
 }
 #endif
-
-/* The error of a connection that is broken. */
-static int
-socket_error(int fd)
-{
-	int error = 0;
-	socklen_t length = sizeof error;
-
-	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
-	return error != 0 ? error : ECONNRESET;
-}
 
 /* Opens one more listener, unless there is one at that address, and gives the
  * address its port; returns errno or 0.  SO_REUSEADDR lets a restart bind while
@@ -1297,7 +1301,8 @@ client_ask(struct side *side, struct client *client)
 {
 	struct ring *ring = &side->out->ring;
 	size_t fin = FIN_COUNTS && client->shut ? 1 : 0;
-	size_t unacked = socket_unacked(client->fd, ring->away + fin);
+	size_t unacked = socket_unacked(client->fd, ring->away + fin,
+	    client->shut && client->ended > 0);
 	size_t acked = ring->away + fin - unacked;
 
 	/* The FIN is acknowledged last. */
@@ -1497,7 +1502,7 @@ client_close(struct side *side, struct client *client)
 	int is_newest = client == &side->clients[side->count - 1];
 
 	if (client->unacked > 0 &&
-	    (stop_time == NEVER || conf.file != NULL || !is_newest))
+	    (stop_time == NEVER || *conf.file != '\0' || !is_newest))
 		setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abort_now,
 		    sizeof abort_now);
 	close(client->fd);	/* never again, also after EINTR */
@@ -1579,14 +1584,16 @@ side_look(struct side *side)
 {
 	struct client *client = side_receiver(side);
 	enum ending ending;
+	int error;
 
 	side_ask(side);
 	if (client == NULL || client->state == HALF_CLOSED)
 		return;
 	ending = socket_ending(client->fd);
-	if (ending == IS_BROKEN)
-		client_fail(side, client, socket_error(client->fd));
-	else if (ending == HAS_EOF)
+	if (ending == IS_BROKEN) {
+		error = socket_error(client->fd);
+		client_fail(side, client, error != 0 ? error : ECONNRESET);
+	} else if (ending == HAS_EOF)
 		client_leave(side, client, END, "");
 }
 
@@ -1860,7 +1867,6 @@ metrics_add_sides(void)
 static void
 metrics_add(void)
 {
-	acks_ask();
 	metrics_add_flows();
 	metrics_add_sides();
 	metric_add("capacity_bytes", "Most bytes held in each direction.",
@@ -1923,6 +1929,7 @@ scrape_answer(struct scrape *scrape)
 	const char *status;
 	char head[256];
 
+	acks_ask();		/* may log, so it comes before the page */
 	page_used = 0;
 	status = request_answer(scrape->request);
 	if (page_used == 0)
@@ -2123,7 +2130,6 @@ loop_due(void)
 #define SAVE_HEAD 128
 #define SAVE_MAGIC "tcpbridge-held-1"
 #define SAVE_FORMAT SAVE_MAGIC " %zu %zu %" PRId64 " %" PRId64
-#define SAVE_SCAN SAVE_MAGIC " %zu %zu %" SCNd64 " %" SCNd64
 
 static uint64_t
 save_sum(uint64_t sum, const void *bytes, size_t size)
@@ -2310,7 +2316,7 @@ save_try(void)
 		fatal(1, "-f: %s: not a file of tcpbridge", save_new);
 	directory_of(conf.file, directory);
 	if (access(directory, W_OK | X_OK) < 0)
-		fatal(1, "-f: %s: %s", directory, strerror(errno));
+		fatal(1, "-f: %s: %s", conf.file, strerror(errno));
 	save_fd = fd;
 }
 
@@ -2347,15 +2353,15 @@ wall_offset(void)
 
 /* Takes one direction from the file; its bytes count as received. */
 static void
-save_take(int fd, struct flow *flow, size_t size)
+save_take(int fd, struct flow *flow, unsigned long long size)
 {
 	if (size > conf.capacity)
-		fatal(1, "-f: %s: has %zu bytes %s, more than -b %zu",
+		fatal(1, "-f: %s: has %llu bytes %s, more than -b %zu",
 		    conf.file, size, flow->name, conf.capacity);
-	if (file_read(fd, flow->ring.bytes, size) < 0)
+	if (file_read(fd, flow->ring.bytes, (size_t)size) < 0)
 		fatal(1, "-f: %s: %s", conf.file, errno != 0 ?
 		    strerror(errno) : "cut short");
-	flow->ring.used = size;
+	flow->ring.used = (size_t)size;
 	flow->received = size;
 }
 
@@ -2365,19 +2371,21 @@ static void
 save_load(void)
 {
 	char head[SAVE_HEAD + 1] = "", again[SAVE_HEAD], rest;
+	char *end = head + strlen(SAVE_MAGIC);
 	int fd = open(conf.file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
 	int64_t left_a, left_b, offset = wall_offset();
-	size_t a, b;
 
 	if (fd < 0 && errno == ENOENT)
 		return;
 	if (!save_is_plain(fd))
 		save_fatal(conf.file);
 	if (file_read(fd, head, SAVE_HEAD) < 0 ||
-	    sscanf(head, SAVE_SCAN, &a, &b, &left_b, &left_a) != 4)
+	    strncmp(head, SAVE_MAGIC, strlen(SAVE_MAGIC)) != 0)
 		fatal(1, "-f: %s: not a file of tcpbridge", conf.file);
-	save_take(fd, &flows[SIDE_A], a);
-	save_take(fd, &flows[SIDE_B], b);
+	save_take(fd, &flows[SIDE_A], strtoull(end, &end, 10));
+	save_take(fd, &flows[SIDE_B], strtoull(end, &end, 10));
+	left_b = strtoll(end, &end, 10);
+	left_a = strtoll(end, &end, 10);
 	save_head(again, left_b, left_a);
 	if (memcmp(head, again, SAVE_HEAD) != 0 || read(fd, &rest, 1) != 0)
 		fatal(1, "-f: %s: damaged", conf.file);
@@ -2435,7 +2443,7 @@ save_end(void)
 	const struct flow *flow;
 	size_t held = flows[SIDE_A].ring.used + flows[SIDE_B].ring.used;
 
-	if (conf.file == NULL)
+	if (*conf.file == '\0')
 		return held;
 	if (held == 0) {
 		unlink(save_new);
@@ -2470,13 +2478,15 @@ side_is_wedged(struct side *side)
 }
 
 /* A client's time for taking bytes is over.  Its program hangs if its system
- * lives: the window is shut, or it has sent something lately.  One that could
- * not be read out stays, for it may take bytes again. */
+ * lives: the window is shut, or, where that is not told, it has sent something
+ * lately.  One that can't be read out stays, for it may take bytes again. */
 static void
 client_stall(struct side *side, struct client *client)
 {
-	int lives = now - client->alive < conf.stall / 2 ||
-	    socket_window_shut(client->fd);
+	int lives = socket_window_shut(client->fd);
+
+	if (lives < 0)
+		lives = now - client->alive < conf.stall / 2;
 
 	if (client->state == HALF_CLOSED ||
 	    (lives && !side_is_wedged(side)))
@@ -2508,7 +2518,7 @@ client_review(struct side *side, struct client *client)
 	if (now >= stall_at(side, client))
 		client_stall(side, client);
 	else if (now >= silent_at(side, client) &&
-	    socket_window_shut(client->fd))
+	    socket_window_shut(client->fd) > 0)
 		client->alive = now;
 	else if (now >= silent_at(side, client))
 		client_silence(side, client);
@@ -2554,17 +2564,23 @@ side_review(struct side *side)
 		side_tell(side);
 }
 
-/* Makes new rates for the live line. */
+/* The time of -t is over: logs the totals, or makes rates for the live line.
+ * What it learns of acknowledgements may make room. */
 static void
-rates_make(void)
+period_end(void)
 {
 	struct flow *flow;
 
+	acks_ask();
 	for (flow = flows; flow < flows + SIDES; flow++) {
 		flow->rate = (double)(flow->sent - flow->rated) /
 		    SECS(now - totals_last);
 		flow->rated = flow->sent;
 	}
+	totals_last = now;
+	live_shown = 0;
+	if (!live)
+		totals_log(LOG_INFO);
 }
 
 /* Does what is due by the clock.  What one side does may allow the other to go
@@ -2575,6 +2591,8 @@ loop_review(void)
 	unsigned before;
 	struct scrape *scrape;
 
+	if (now >= after(totals_last, conf.period))
+		period_end();
 	do {
 		before = changes;
 		side_review(&sides[SIDE_A]);
@@ -2585,14 +2603,6 @@ loop_review(void)
 			close(scrape->fd);
 			scrape->fd = 0;
 		}
-	if (now >= after(totals_last, conf.period)) {
-		acks_ask();
-		rates_make();
-		totals_last = now;
-		live_shown = 0;
-		if (!live)
-			totals_log(LOG_INFO);
-	}
 	if (live && !live_shown)
 		live_draw();
 }
@@ -2841,7 +2851,7 @@ stop_end(void)
 	side_tell_rest(&sides[SIDE_B]);
 	lost += save_end();
 	if (conf.trace)
-		trace_bytes("", 0, NULL, 0);
+		trace_bytes("", 0, (const unsigned char *)"", 0);
 	totals_log(LOG_INFO);
 	log_event(lost > 0 ? LOG_WARNING : LOG_NOTICE, "stop",
 	    "signal=%s lost=%zu", signal_name(stop_signal), lost);
@@ -3281,11 +3291,11 @@ main(int argc, char **argv)
 		    "a syslogd listens there\n", _PATH_LOG, strerror(errno));
 	in_journal = !conf.syslog && journal_find();
 	live = conf.period != NEVER && !conf.syslog && terminal_moves();
-	if (conf.file != NULL)
+	if (*conf.file != '\0')
 		save_open();
 	now = totals_last = started = clock_read();
 	sides_open();
-	if (conf.file != NULL)
+	if (*conf.file != '\0')
 		save_load();
 	for (i = 0; i < SERVICES; i++)
 		if (conf.places[i].port >= 0)

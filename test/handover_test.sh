@@ -101,11 +101,13 @@ both_full_start()
 
 all_stand_still()
 {
-	stood_before=${stood:-}
-	totals_come
-	stood="$(total received 'A->B') $(total received 'B->A')"
-	sleep 0.5
-	[ "$stood" = "$stood_before" ]
+	totals_come && stood=$(received_both) && sleep 0.5 && totals_come &&
+	    [ "$stood" = "$(received_both)" ]
+}
+
+received_both()
+{
+	echo "$(total received 'A->B') $(total received 'B->A')"
 }
 
 # wedge OPTIONS: the newcomer of $side gets all that the client before it had

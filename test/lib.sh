@@ -152,6 +152,29 @@ is_in_time()
 	' "$log"
 }
 
+# log_span FROM TO: prints the seconds from the first line that matches FROM to
+# the last one that matches TO, by the clock of the log.
+log_span()
+{
+	awk -v from="$1" -v to="$2" '
+	function clock(part) {
+		split(substr($1, 17), part, /[:Z]/)
+		return part[1] * 3600 + part[2] * 60 + part[3]
+	}
+	$0 ~ from && began == "" { began = clock() }
+	$0 ~ to { ended = clock() }
+	END { print ended - began + (ended < began ? 86400 : 0) }' "$log"
+}
+
+# assert_span SECS FROM TO: asserts that it is that long, and less than two
+# seconds more.  A line is stamped a moment after what it tells.
+assert_span()
+{
+	span=$(log_span "$2" "$3")
+	is_in_time "$1" "$(awk "BEGIN { print $span + 0.05 * $PATIENCE }")"
+	assertTrue "$3 came $span s after $2" $?
+}
+
 # refute_log PATTERN: asserts that no line matches so far.
 refute_log()
 {
@@ -211,6 +234,17 @@ end_process()
 	tell KILL "$1"
 	wait "$1" 2>/dev/null
 	return 0
+}
+
+# clock_read: sets $clock to the hundredths of a second since the machine began,
+# or by the day's clock where that is not known.
+clock_read()
+{
+	if read -r clock _ 2>/dev/null </proc/uptime; then
+		clock=${clock%.*}${clock#*.}
+	else
+		clock=$(date +%s)00
+	fi
 }
 
 # ---- sides ----
@@ -457,14 +491,6 @@ cpu_ticks()
 	born=$9
 }
 
-# bridge_age: sets $age to its hundredths of a second.
-bridge_age()
-{
-	read -r uptime </proc/uptime
-	uptime=${uptime%% *}
-	age=$((${uptime%.*} * 100 + 1${uptime#*.} - 100 - born))
-}
-
 # A bridge that spins uses all the time there is, or half of it on a busy
 # machine; one that works in these tests uses hardly any.  Where it is slow,
 # as under valgrind, what costs it time is in the log.
@@ -472,8 +498,8 @@ bridge_check_cpu()
 {
 	[ -r /proc/uptime ] && [ -z "$bridge_busy" ] &&
 	    cpu_ticks "$bridge_pid" || return 0
-	bridge_age
-	cpu_budget=$((age / 5 + 70 * PATIENCE))
+	clock_read
+	cpu_budget=$(((clock - born) / 5 + 50 * PATIENCE))
 	[ "$PATIENCE" -eq 1 ] || cpu_budget=$((cpu_budget +
 	    (PATIENCE - 1) * $(log_count '') / 4))
 	[ "$ticks" -le "$cpu_budget" ] ||
@@ -698,6 +724,23 @@ client_waits()
 	assertTrue "$2 bytes are not on their way" $?
 }
 
+# clients_wait SIDE N: waits until N connections of that side are there, whether
+# the bridge has taken them or not.
+clients_wait()
+{
+	if ! command -v ss >/dev/null; then
+		sleep 1
+		return
+	fi
+	wait_until 5 clients_dialled "$@"
+	assertTrue "$2 connections do not come" $?
+}
+
+clients_dialled()
+{
+	[ "$(ss -tnH src "$host:$(port "$1")" | grep -c .)" -eq "$2" ]
+}
+
 client_pending()
 {
 	ss -tnH src "$host:$(port "$1")" |
@@ -867,6 +910,14 @@ assert_same_bytes()
 	assertTrue "$1" $same
 }
 
+# rests FILE: tells whether it has not grown for a while.
+rests()
+{
+	rested=$(size "$1")
+	sleep 0.2 2>/dev/null || sleep 1
+	is_size "$rested" "$1"
+}
+
 # ---- what a test needs ----
 
 # Each prints why the test is skipped and fails if it is not there:
@@ -1022,7 +1073,7 @@ tearDown()
 		fail 'the test asserts nothing'
 	fi
 	if [ "${__shunit_testSuccess:?unknown version of shunit2}" -ne 0 ]; then
-		sed 's/^/    log: /' "$log" | tail -n 100
+		log_print
 		result=failed
 	else
 		result=${test_skipped:+skipped}
@@ -1030,6 +1081,18 @@ tearDown()
 	echo "${result:-passed} $test_name" >>"${TEST_RESULTS:-/dev/null}"
 	test_name=
 	return 0
+}
+
+# log_print: prints the end of the log, of all totals only the last.
+log_print()
+{
+	awk '
+	/ event=stats / { stats[n++ % 4] = $0; next }
+	{ print }
+	END {
+		for (i = 0; i < 4 && i < n; i++)
+			print stats[(n + i) % (n < 4 ? n : 4)]
+	}' "$log" | sed 's/^/    log: /' | tail -n 100
 }
 
 undo_it()

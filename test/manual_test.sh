@@ -9,7 +9,8 @@ source=$here/../tcpbridge.c
 manual=$here/../tcpbridge.1
 readme=$here/../README.md
 
-# The source without comments, a log_event() call or the whole file in a line.
+# The source without comments, a log_event() or log_begin() call or the whole
+# file in a line.
 # calls.txt: "EVENT the strings of the call, and names of lists in it"
 # strings.txt: all strings of the source, one a line
 awk -v calls="$work/calls.txt" -v strings="$work/strings.txt" '
@@ -21,18 +22,18 @@ END {
 		sub(/^([^*]|\*+[^*\/])*\*+\//, " ", part[i])
 		code = code part[i]
 	}
-	while (match(code, /"([^"\\\n]|\\.)*"|log_event\(/)) {
+	while (match(code, /"([^"\\\n]|\\.)*"|log_(event|begin)\(/)) {
 		found = substr(code, RSTART, RLENGTH)
 		between = substr(code, 1, RSTART - 1)
 		code = substr(code, RSTART + RLENGTH)
 		over = sub(/\)[ \t\n]*;.*/, "", between)
-		if (event != "" && between ~ /service_names|->name/)
+		if (event != "" && between ~ /service_names/)
 			said = said " side=A"
 		if (over && event != "") {
 			print event, said >calls
 			event = ""
 		}
-		if (found == "log_event(") {
+		if (found ~ /^log_/) {
 			naming = 1
 			continue
 		}
@@ -162,7 +163,7 @@ test_every_reason_and_cause_is_explained()
 {
 	grep -x -e '[a-z][a-z_]*[a-z]' "$work/strings.txt" |
 	    grep -v -x -e none -e unknown -e localhost -e counter -e gauge \
-	    -e dir -e side -e tcpbridge >"$work/wanted"
+	    -e dir -e side -e tcpbridge -e dumb >"$work/wanted"
 	{
 		events
 		reasons
@@ -259,7 +260,7 @@ tabled()
 
 test_the_sections_are_in_order()
 {
-	assertEquals 'NAME,SYNOPSIS,DESCRIPTION,SIGNALS,EXIT STATUS,EXAMPLES,DIAGNOSTICS,SEE ALSO,STANDARDS,CAVEATS,SECURITY CONSIDERATIONS,' \
+	assertEquals 'NAME,SYNOPSIS,DESCRIPTION,SIGNALS,ENVIRONMENT,FILES,EXIT STATUS,EXAMPLES,DIAGNOSTICS,SEE ALSO,STANDARDS,HISTORY,CAVEATS,SECURITY CONSIDERATIONS,' \
 	    "$(sed -n 's/^\.Sh //p' "$manual" | tr '\n' ',')"
 }
 

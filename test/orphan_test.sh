@@ -51,14 +51,18 @@ test_a_side_that_times_out_leaves_the_other_connected()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -i 4
-		client_open "$side" || return
-		sleep 2
-		client_open "$other" || return
-		wait_log "event=disconnect side=$side .* reason=timeout cause=idle "
+		pair_start -i 2 || return
+		wait_until 10 other_speaks_until_lost
+		assertTrue 'nobody times out' $?
 		client_ends "$side"
 		client_stays "$other"
 	done
+}
+
+other_speaks_until_lost()
+{
+	client_say "$other" '.'
+	log_has 1 "event=disconnect side=$side .* reason=timeout cause=idle "
 }
 
 test_traffic_resumes_when_a_side_returns()

@@ -42,10 +42,13 @@ test_each_ending_signal_ends_it_with_status_0()
 test_an_idle_bridge_ends_at_once()
 {
 	bridge_start
-	began=$(date +%s)
+	client_open A
+	client_kill A
+	client_lost A
+	totals_ask
 	bridge_stop
-	took=$(($(date +%s) - began))
-	assertTrue "took $took s" "[ $took -le $PATIENCE ]"
+	took=$(log_span event=stats event=stop)
+	assertTrue "took $took s" "awk 'BEGIN { exit !($took < 1) }'"
 }
 
 # much_waits BYTES: so many have come from $side for $other, which reads nothing.
@@ -91,11 +94,13 @@ test_a_side_that_reads_nothing_delays_the_end_by_two_seconds()
 	for s in A B; do
 		face "$s"
 		much_waits 8000000 || return
+		clock_read
+		asked=$clock
 		kill -TERM "$bridge_pid"
-		sleep 1
-		is_alive "$bridge_pid"
-		assertTrue 'it gave up before the time' $?
 		bridge_ends 0
+		clock_read
+		took=$((clock - asked))
+		assertTrue "it gave up after $took hundredths" "[ $took -ge 200 ]"
 	done
 }
 
@@ -103,10 +108,15 @@ test_a_second_signal_ends_it_at_once()
 {
 	much_waits 8000000 || return
 	kill -TERM "$bridge_pid"
-	sleep 0.2 2>/dev/null || sleep 1
+	wait_until 5 is_closed
+	clock_read
+	asked=$clock
 	kill -TERM "$bridge_pid"
 	wait_until 1 is_dead "$bridge_pid"
-	assertTrue 'it goes on' $?
+	clock_read
+	took=$((clock - asked))
+	assertTrue "it goes on for $took hundredths" \
+	    "[ $took -lt $((100 * PATIENCE)) ]"
 	bridge_ends 0
 }
 
@@ -124,16 +134,31 @@ test_a_stop_warns_if_it_loses_what_is_held()
 		client_say "$side" 0123456789
 		wait_total 10 held "$dir"
 		bridge_stop
-		wait_log "level=warn event=stats dir=$dir .* held=10 "
+		wait_log "event=stats dir=$dir .* held=10 "
+		wait_log 'level=warn event=stop signal=SIGTERM lost=10$'
 	done
+}
+
+# is_closed: tells whether nobody listens at its ports any more; where that
+# can't be seen, after a second.
+is_closed()
+{
+	if [ -r /proc/net/tcp ]; then
+		! grep -q ":$(printf %04X "$port_A") 00000000:0000 0A" /proc/net/tcp
+	else
+		sleep 1
+	fi
 }
 
 test_nobody_is_accepted_while_it_ends()
 {
 	much_waits 8000000 || return
 	kill -TERM "$bridge_pid"
-	sleep 0.2 2>/dev/null || sleep 1
+	wait_until 5 is_closed
 	client_dial A late
+	client_ends late 1
+	is_alive "$bridge_pid"
+	assertTrue 'it has ended' $?
 	bridge_ends 0
 	assertEquals 'connects' 1 "$(log_count 'event=connect side=A')"
 }

@@ -34,10 +34,10 @@ test_write_a_side_that_takes_nothing_is_not_closed_before()
 {
 	for s in A B; do
 		face "$s"
-		stuck_start "$side" -g 0 -w 5 || return
+		stuck_start "$side" -g 0 -w 30 || return
 		head -c 30000000 /dev/zero >"$work/$other.fifo" &
 		wait_log 'event=drop'
-		sleep 3
+		sleep 1
 		client_stays "$side"
 		client_thaw "$side"
 		wait_total 0 held "$back"

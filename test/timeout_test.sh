@@ -16,7 +16,7 @@ test_idle_a_silent_side_is_closed_in_time_and_not_before()
 
 test_idle_a_side_that_speaks_stays()
 {
-	pair_start -i 2 || return
+	pair_start -i 3 || return
 	for word in one two three four; do
 		sleep 1
 		client_say A "$word"
@@ -32,7 +32,7 @@ test_idle_is_not_counted_while_a_sender_is_held_back()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start -l -b 1k -i 1
+		bridge_start -l -b 1k -i 2
 		client_open "$side" || return
 		client_feed "$side" /dev/zero
 		sleep 3
@@ -105,7 +105,7 @@ wake_ups()
 
 naps()
 {
-	awk '/^voluntary_ctxt_switches/ { print $2 }' "/proc/$bridge_pid/status"
+	sed -n 's/^voluntary_ctxt_switches:[^0-9]*//p' "/proc/$bridge_pid/status"
 }
 
 # shellcheck source=/dev/null

@@ -276,12 +276,19 @@ test_a_wide_terminal_is_not_filled()
 	assertTrue "$(widest) columns" "[ $(widest) -lt 80 ]"
 }
 
-# assert_clean: asserts that nothing stands after the last line.
-assert_clean()
+# is_clean: tells whether nothing stands after the last line.
+is_clean()
 {
 	rest=$(tail -c 200 "$work/screen" | tr '\n' '|')
 	rest=${rest##*'|'}
-	assertNull "left: $rest" "${rest##*"$clear"}"
+	[ -z "${rest##*"$clear"}" ]
+}
+
+assert_clean()
+{
+	is_clean
+	met=$?
+	assertTrue "left: $rest" "$met"
 }
 
 test_the_terminal_is_left_clean()
@@ -303,7 +310,7 @@ test_the_terminal_is_left_clean_under_quiet()
 	wait_live '^IDLE'
 	kill -TERM "$bridge_pid"
 	bridge_ends 0
-	sleep 0.2
+	wait_until 5 is_clean
 	assert_clean
 }
 
@@ -393,7 +400,7 @@ test_a_real_terminal_is_clean_after_an_interrupt()
 	wait_screen '^IDLE'
 	tmux_do send-keys C-c
 	wait_screen '^\$ *$'
-	wait_screen '^time=.* event=stop signal=SIGINT$'
+	wait_screen '^time=.* event=stop signal=SIGINT lost=0$'
 	assertEquals 'live lines' 0 "$(screen | grep -c '^IDLE')"
 }
 
@@ -406,7 +413,7 @@ test_a_real_terminal_may_be_resized()
 	client_dial A && client_dial B
 	wait_screen '^PAIRED .*!'
 	tmux_do resize-window -x 40 -y 24
-	sleep 0.3
+	wait_screen '^PAIRED.\{1,33\}$'
 	rows=$(screen | grep -c .)
 	sleep 0.7
 	assertEquals 'rows, some draws later' "$rows" "$(screen | grep -c .)"

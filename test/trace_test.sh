@@ -174,7 +174,7 @@ test_what_was_not_traced_is_said_in_the_trace()
 	client_hears_file B "$work/sent"
 	somebody_reads
 	wait_until 10 grep -q '|' "$work/out"
-	sleep 0.2
+	wait_until 10 rests "$work/out"
 	client_say A 'read again'
 	wait_trace '00000000  72 .* |read again|'
 	missing=$(awk '/^# [0-9]+ bytes not traced$/ { n += $2 } END { print n + 0 }' "$work/out")
@@ -191,7 +191,7 @@ test_what_was_not_traced_at_the_end_is_said_too()
 	wait_total 500000 held 'B->A'
 	somebody_reads
 	wait_until 10 grep -q '|' "$work/out"
-	sleep 0.2
+	wait_until 10 rests "$work/out"
 	bridge_stop
 	wait_trace '# [1-9][0-9]* bytes not traced'
 	assertContains "$(tail -n 1 "$work/out")" 'not traced'

@@ -91,9 +91,9 @@ test_what_is_not_an_address_is_refused_on_either_side()
 
 test_any_number_of_operands_but_none_and_two_is_refused()
 {
-	refused 1 1 1
-	refused 3 3 1 2 3
-	refused 4 4 1 2 3 4
+	refused 'side B' 1 1
+	refused 'more than two' 3 1 2 3
+	refused 'more than two' 3 1 2 3 4
 	refused 127.0.0.1:0 127.0.0.1:0 -q -- 127.0.0.1:0
 }
 

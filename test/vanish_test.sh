@@ -94,21 +94,13 @@ silence_mended()
 	ip netns exec "$far" nft delete table ip fault
 }
 
-# log_second PATTERN: prints the second of the day of the last such line.
-log_second()
-{
-	grep -e "$1" "$log" | tail -n 1 | sed 's/^time=[^T]*T\([^Z]*\)Z.*/\1/' |
-	    awk -F : '{ print $1 * 3600 + $2 * 60 + $3 }'
-}
-
 # assert_noticed_in SECS: asserts that side A is found dead in that time after
 # the last totals, and why.
 assert_noticed_in()
 {
 	wait_log 'event=disconnect side=A' 15 || return
-	noticed=$(awk "BEGIN { s = $(log_second 'event=disconnect side=A') - \
-	    $(log_second 'event=stats side=B'); print s < 0 ? s + 86400 : s }")
-	awk "BEGIN { exit !($noticed <= $1) }"
+	noticed=$(log_span 'event=stats side=B' 'event=disconnect side=A')
+	awk "BEGIN { exit !($noticed <= $1 * $PATIENCE) }"
 	assertTrue "noticed after $noticed s" $?
 	wait_log 'disconnect side=A .* reason=\(timeout cause=keepalive\|error error="No route to host"\) '
 }
@@ -147,32 +139,103 @@ test_a_swallowing_network_is_noticed_when_idle()
 	in_net vanishes_idle silence
 }
 
-# vanishes_owed HOW: bytes are under way, and never acknowledged.  They are
-# told to be lost; what came later is held.
-vanishes_owed()
+# silent_start HOW [OPTIONS]: bytes are under way, and are not acknowledged.
+silent_start()
 {
-	net_start -k 1
+	fault=$1
+	shift
+	net_start -k 1 "$@"
 	client_open A && client_open B || return
-	"$1_fails"
-	totals_ask
+	client_say B 'one '
+	client_hears A 'one '
+	"${fault}_fails"
 	client_say B 'twelve bytes'
-	assert_noticed_in 5
-	assertEquals 'unacked' 12 "$(log_value unacked 'disconnect side=A')"
-	client_say B 'later '
-	wait_total 6 held 'B->A'
-	client_kill A
-	"$1_mended"
-	it_goes_on 'later '
+	wait_log 'level=warn event=silent side=A session=1 peer=198\.18\.0\.2:[0-9]* unacked=12 held=12 state=ONLY_B$' || return
+	assert_span 2 'event=connect side=B' event=silent
 }
 
-test_a_pulled_cable_is_noticed_with_data_pending()
+# vanishes_owed HOW: who dials when the network is well again gets them.
+vanishes_owed()
+{
+	silent_start "$1" || return
+	client_say B ' and later '
+	wait_total 23 held 'B->A'
+	client_kill A
+	"$1_mended"
+	it_goes_on 'twelve bytes and later '
+	assertEquals 'unacked' "$(log_value unacked 'disconnect side=A')" \
+	    "$(total unacked 'B->A')"
+}
+
+test_a_pulled_cable_is_told_and_the_next_client_gets_what_was_sent()
 {
 	in_net vanishes_owed cable
 }
 
-test_a_swallowing_network_is_noticed_with_data_pending()
+test_a_swallowing_network_is_told_and_the_next_client_gets_what_was_sent()
 {
 	in_net vanishes_owed silence
+}
+
+# heals HOW: the client is still there when the network is well again, and TCP
+# delivers.
+heals()
+{
+	silent_start "$1" || return
+	"$1_mended"
+	client_say B ', well again'
+	wait_log 'level=info event=resumed side=A session=1 peer=198\.18\.0\.2:[0-9]* silent=[0-9.]* state=PAIRED$' 20
+	client_hears A 'one twelve bytes, well again'
+	wait_total 0 held 'B->A'
+	client_say A 'me too'
+	client_hears B 'me too'
+	client_stays A
+	client_stays B
+	assert_accounted
+}
+
+test_a_client_behind_a_pulled_cable_is_present_again_when_it_is_plugged()
+{
+	in_net heals cable
+}
+
+test_a_client_behind_a_swallowing_network_is_present_again_when_it_heals()
+{
+	in_net heals silence
+}
+
+# What may still arrive is not dropped; what comes later than -H is.
+expires()
+{
+	silent_start silence -H 1 || return
+	sleep 1.2
+	client_say B ' too late'
+	wait_log 'event=drop dir=B->A .* reason=expired bytes=9 drops=1 total=9$'
+	wait_total 12 held 'B->A'
+	silence_mended
+	wait_log event=resumed 20
+	client_hears A 'one twelve bytes'
+	client_say B ', in time'
+	client_hears A 'one twelve bytes, in time'
+}
+
+test_what_comes_for_a_silent_client_expires()
+{
+	in_net expires
+}
+
+# -r protects a client that is present, and nobody else.
+gives_way()
+{
+	silent_start silence -r 60 || return
+	silence_mended
+	client_open A new && client_hears new 'twelve bytes' || return
+	refute_log event=refuse
+}
+
+test_a_silent_client_gives_way_to_a_newcomer()
+{
+	in_net gives_way
 }
 
 # blips HOW: for less than the time that -k gives, it is nobody's business.

@@ -518,6 +518,7 @@ static void
 info_make(const struct tconn *c, struct tcp_info *info)
 {
 	uint64_t flight = conn_flight(c);
+	int64_t wait;
 
 	memset(info, 0, sizeof *info);
 	info->tcpi_state = c->dead ? 7 : c->fin_arr ? 8 : 1;
@@ -526,6 +527,11 @@ info_make(const struct tconn *c, struct tcp_info *info)
 	info->tcpi_unacked = c->dead ? 0 : (uint32_t)((flight + 1447) / 1448);
 	if (c->shut && !c->dead && W.now < c->t_fin_acked)
 		info->tcpi_unacked++;
+	/* Window probes are sent after 0.2 s, 0.4 s and so on. */
+	for (wait = 200 * MS; c->t_unreached != 0 && flight == 0 &&
+	    conn_unacked(c) > 0 && info->tcpi_probes < 15 &&
+	    W.now - c->t_unreached > wait; wait *= 2)
+		info->tcpi_probes++;
 }
 
 int

@@ -224,6 +224,8 @@ arm_lost(struct tconn *c)
 {
 	int64_t span, answer;
 
+	if (c->t_unreached == 0 && (c->vanished || conn_cut(c)))
+		c->t_unreached = W.now;
 	if (c->dead || (!c->vanished && !conn_cut(c)) ||
 	    (c->state != TC_OPEN && c->state != TC_CLOSED))
 		return;
@@ -284,9 +286,10 @@ line_mended(int side)
 		c = W.live[i];
 		if (c->side != side)
 			continue;
-		if (!c->vanished)
+		if (!c->vanished) {
 			c->t_lost = NEVER;
-		else if (c->t_lost == NEVER)
+			c->t_unreached = 0;
+		} else if (c->t_lost == NEVER)
 			arm_lost(c);
 	}
 }

@@ -311,6 +311,8 @@ resumes(struct tconn *c)
 	if (!c->silent)
 		return;
 	c->silent = false;
+	if (c != newest(c->side) || c->gone)
+		return;
 	c->took = stamp_now();
 	M[c->side].t_present = W.now;
 	M[c->side].t_absent = NEVER;
@@ -362,6 +364,7 @@ promise_accepted(struct tconn *c)
 	if (m->count == PLACES_MAX)
 		violate("%d clients of %s", m->count, side_text(c->side));
 	m->line[m->count++] = c;
+	reasons_seen(newest(c->side));
 	if (m->count == 3)
 		COUNT(k_queue3);
 	if (m->count == program_clients)
@@ -1148,7 +1151,8 @@ watch_silent(struct tconn *c)
 {
 	int64_t limit = 2 * C.keepalive + C.keepalive / 2 + SEC;
 
-	if (conn_flight(c) == 0)	/* its window is shut: it answers */
+	/* Its window is shut, and it answers. */
+	if (conn_flight(c) == 0 && c->t_unreached == 0 && !c->dead)
 		c->flies = stamp_now();
 	must(&c->w_silent, !program_is_1 && W.stops == 0 && C.keepalive > 0 &&
 	    !C.quiet && W.log_faults == 0 && c == newest(c->side) &&

@@ -321,6 +321,7 @@ struct tconn {
 
 	/* Times of what is to happen, or NEVER. */
 	int64_t	 t_in, t_out, t_ack, t_cread, t_ctl, t_lost;
+	int64_t	 t_unreached;		/* it can't be reached since; or 0 */
 	int64_t	 t_reboot;		/* a vanished client's is up; 0: never */
 	int64_t	 t_accept;
 	int64_t	 t_fin_acked;		/* of the program's half-close */

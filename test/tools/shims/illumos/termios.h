@@ -1,0 +1,3 @@
+/* The number is that of Linux. */
+#include_next <termios.h>
+#define TIOCGWINSZ 0x5413
