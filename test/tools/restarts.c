@@ -36,7 +36,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE = 16, BLOCK = 65536, PROBE = 64, QUIET = 5000, SLOW = 50 };
+enum { LINE = 16, BLOCK = 65536, PROBE = 64, QUIET = 5000, SETTLE = 500,
+    SLOW = 50 };
 
 /* One client.  Positions are offsets in a stream; times are milliseconds. */
 struct client {
@@ -358,6 +359,10 @@ main(int argc, char *argv[])
 		if (running || a.got + b.got != before)
 			quiet_at = now + QUIET;
 		before = a.got + b.got;
+		if (now >= quiet_at - QUIET + SETTLE) {
+			client_settle(&a);	/* no more comes */
+			client_settle(&b);
+		}
 		if (!running && ((a.got == b.top && b.got == a.top) ||
 		    now >= quiet_at))
 			break;
