@@ -1,3 +1,0 @@
-/* Nothing tells what is not acknowledged. */
-#include_next <sys/ioctl.h>
-#undef TIOCOUTQ
