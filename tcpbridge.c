@@ -1,9 +1,23 @@
 /*
  * tcpbridge - join two TCP clients that can both only dial out
  *
- * SPDX-License-Identifier: ISC (the text is in README.md)
+ * SPDX-License-Identifier: ISC
  * Copyright (c) 2026 the tcpbridge contributors
  *
+ * Permission to use, copy, modify, and/or distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS.  IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+/*
  * There are two sides, A and B.  The same code serves both.
  *
  *	client of A --recv--> ring A->B --send--> client of B
@@ -94,7 +108,7 @@ enum {
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
 	ASK_SIZE = 4096,	/* sent between two questions, bytes */
 	CLIENTS = 8,		/* of a side, those that are leaving, too */
-	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
+	BACKLOG = 128,		/* at 16 quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
 	PORT_TRIES = 16,	/* ports that the system chooses for port 0 */
 	NETS = 16,		/* networks a side (-A, -B) */
@@ -267,7 +281,7 @@ static int64_t started;		/* when the bridge started */
 static uint64_t sessions;	/* connections so far */
 static uint64_t log_lost, log_told; /* lines not written; what was told */
 static int live, live_shown;	/* -t keeps a line in place; it is there */
-static int is_shared[STDERR_FILENO + 1]; /* a terminal, not opened anew */
+static int is_shared[STDERR_FILENO + 1]; /* a terminal of others, too */
 static int syslog_fd = -1;	/* to syslogd (-s), or -1 */
 static int in_journal;		/* standard error is read by journald */
 static int save_fd = -1, save_loaded; /* of -f; it held something */
@@ -905,7 +919,7 @@ listener_open(struct addrinfo *info, int service)
 	return 0;
 }
 
-/* Closes the last listeners, so that a number of them is left. */
+/* Closes all listeners but the first ones, of which so many stay. */
 static void
 listeners_close(int left)
 {
@@ -2952,7 +2966,10 @@ static const char usage_text[] =
 "  -s        log to syslog, not to standard error\n"
 "  -t secs   log totals this often; on a terminal, one live line\n"
 "  -w secs   close a side that takes no data for this long (60; 0: never)\n"
-"  -x        trace all traffic on standard output, in hex and text\n";
+"  -x        trace all traffic on standard output, in hex and text\n"
+"Examples: tcpbridge 4001 4002\n"
+"          tcpbridge -H 0 -r 5 -m 9100 4001 4002  (Modbus, with metrics)\n"
+"The manual, tcpbridge(1), explains each event of the log in DIAGNOSTICS.\n";
 
 /* Reads digits and moves past them; -1 for none, or for more than the limit. */
 static long
@@ -3197,10 +3214,10 @@ options_read(int argc, char **argv)
 		fatal(2, "both sides have port %d", conf.places[SIDE_A].port);
 }
 
-/* Opens a terminal behind descriptor 1 or 2 anew, non-blocking: of it select()
- * says only that it takes something, which may be less than a line.  Others who
- * use the old descriptor are not touched.  It can't be opened where it belongs
- * to another user, or has no name here (chroot). */
+/* Puts a non-blocking descriptor of the same terminal in the place of 1 or 2.
+ * Of a terminal select() says only that it takes something, which may be less
+ * than a line.  Others who use the old descriptor are not touched.  A terminal
+ * of another user, or without a name here (chroot), can't be opened. */
 static void
 terminal_open(int fd)
 {
@@ -3256,7 +3273,7 @@ terminal_moves(void)
 	    strcmp(term, "dumb") != 0;
 }
 
-/* What does not change: names, and who feeds whom. */
+/* Sets what does not change: names, and which flow is between which sides. */
 static void
 sides_open(void)
 {
