@@ -812,18 +812,23 @@ socket_unacked(int fd, size_t away, int finished)
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
-/* How many bytes have arrived and were not read; else what is given. */
+/* How many bytes have arrived and were not read.  POSIX lets a program only look
+ * at the first ones; a system without FIONREAD may have "some" of them. */
 static size_t
-socket_unread(int fd, size_t otherwise)
+socket_unread(int fd, size_t some)
 {
+	ssize_t seen;
+	char bytes[READ_SMALL];
 #ifdef FIONREAD
-	int bytes = 0;
+	int count = 0;
 
-	if (ioctl(fd, FIONREAD, &bytes) >= 0)
-		return bytes > 0 ? (size_t)bytes : 0;
+	if (ioctl(fd, FIONREAD, &count) >= 0)
+		return count > 0 ? (size_t)count : 0;
 #endif
-	(void)fd;
-	return otherwise;
+	seen = recv(fd, bytes, sizeof bytes, MSG_PEEK);
+	if (seen <= 0)
+		return 0;
+	return (size_t)seen < sizeof bytes ? (size_t)seen : some;
 }
 
 /* How a connection ends, though nobody has read that yet. */
@@ -2538,19 +2543,34 @@ client_review(struct side *side, struct client *client)
 		client_silence(side, client);
 }
 
+/* Whether bytes that had arrived from a client at a stop are still to be read.
+ * Their number may have been a guess. */
+static int
+client_has_unread(struct client *client)
+{
+	size_t unread;
+
+	if (client->unread == 0)
+		return 0;
+	unread = socket_unread(client->fd, client->unread);
+	if (unread < client->unread)
+		client->unread = unread;
+	return client->unread > 0;
+}
+
 /* During a stop: a client gets EOF when it was sent all that came for it from
  * the other side, until the signal at the least.  One that had sent EOF itself
  * goes when it has acknowledged all. */
 static void
 side_finish(struct side *side)
 {
-	const struct side *from = side->out->from;
+	struct side *from = side->out->from;
 	struct client *client = side_receiver(side);
 
 	if (client == NULL || ring_unsent(&side->out->ring) > 0 ||
 	    from->count > 1)
 		return;
-	if (from->count == 1 && from->clients[0].unread > 0)
+	if (from->count == 1 && client_has_unread(&from->clients[0]))
 		return;
 	if (!client->shut) {
 		client->shut = 1;
@@ -2829,7 +2849,8 @@ stop_begin(void)
 	for (side = sides; side < sides + SIDES; side++) {
 		client = side_receiver(side);
 		if (client != NULL && client->state != HALF_CLOSED)
-			client->unread = socket_unread(client->fd, 0);
+			client->unread = socket_unread(client->fd,
+			    conf.capacity);
 	}
 }
 
