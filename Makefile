@@ -8,6 +8,7 @@ CC = cc
 CFLAGS = -O2
 CPPFLAGS =
 LDFLAGS =
+LDLIBS =
 PREFIX = /usr/local
 MANPREFIX = $(PREFIX)/share/man
 DESTDIR =
@@ -18,8 +19,9 @@ SUITES =
 SCRIPTS = test/run test/deps test/tools/coverage test/tools/examples \
 	test/tools/incidents test/tools/machines test/tools/memcheck \
 	test/tools/mutants test/tools/newcomer test/tools/outages \
-	test/tools/prove test/tools/reconnects test/tools/soak \
-	test/tools/torture test/tools/router.sh test/bench/bench
+	test/tools/prove test/tools/reconnects test/tools/restarts \
+	test/tools/soak test/tools/torture test/tools/router.sh \
+	test/bench/bench
 
 SIM = test/sim/main.c test/sim/run.c test/sim/log.c test/sim/promise.c \
 	test/sim/wait.c test/sim/calls.c test/sim/clients.c \
@@ -28,12 +30,11 @@ SIM = test/sim/main.c test/sim/run.c test/sim/log.c test/sim/promise.c \
 # In the simulation the program is compiled into these.
 PLAYED = test/sim/program.c
 
-# What the project asks of its own code, whatever CFLAGS are.
+# What the project asks of its own code, whatever CFLAGS are.  The numbers in
+# FD_SET are of mixed signs in musl, FreeBSD, illumos and uClibc.
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wconversion \
-	-Wstrict-prototypes -Wmissing-prototypes
-# The numbers in musl's FD_SET are of mixed signs.
-SMALL = -Wno-sign-conversion -Os -fomit-frame-pointer \
-	-ffunction-sections -fdata-sections \
+	-Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes
+SMALL = -Os -fomit-frame-pointer -ffunction-sections -fdata-sections \
 	-fno-asynchronous-unwind-tables -fno-unwind-tables
 STATIC = -static -s -Wl,--gc-sections
 TIDY = bugprone-*,cert-*,clang-analyzer-*,$(TIDY_WITHOUT)
@@ -48,14 +49,15 @@ TIDY_WITHOUT = -bugprone-reserved-identifier,-cert-dcl37-c,-cert-dcl51-cpp, \
 all: tcpbridge
 
 tcpbridge: tcpbridge.c
-	$(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ tcpbridge.c
+	$(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) \
+	    -o $@ tcpbridge.c $(LDLIBS)
 
 # Build tcpbridge-static, one small file that needs no library: CC=musl-gcc.
 static: tcpbridge-static
 
 tcpbridge-static: tcpbridge.c
 	$(CC) $(WARNINGS) $(CPPFLAGS) $(SMALL) $(LDFLAGS) $(STATIC) \
-	    -o $@ tcpbridge.c
+	    -o $@ tcpbridge.c $(LDLIBS)
 
 # Install the program and its manual under DESTDIR.
 install: tcpbridge
@@ -102,8 +104,8 @@ lint:
 	@for file in tcpbridge.c test/tools/*.c $(SIM); do \
 	    echo "clang-tidy, gcc -fanalyzer: $$file"; \
 	    clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
-	    "$$file" -- -std=c99 && gcc $(WARNINGS) -Werror -O1 -fanalyzer \
-	    -c -o /dev/null "$$file" || exit 1; done
+	    "$$file" -- -std=c99 && gcc $(WARNINGS) -Wsign-conversion -Werror \
+	    -O1 -fanalyzer -c -o /dev/null "$$file" || exit 1; done
 
 # Run the program in a simulated world for 20 seconds; seeds from the date.
 sim: test/sim/sim
@@ -128,6 +130,10 @@ torture: tcpbridge
 # Cut line, power and programs of a device, and count its lines.
 outages: tcpbridge
 	@sh test/tools/outages
+
+# Stop and start the bridge under clients that dial again; no byte is lost.
+restarts: tcpbridge
+	@sh test/tools/restarts
 
 # Build and test for every compiler, processor and shell there is.
 machines:
@@ -159,4 +165,4 @@ bench: tcpbridge
 
 .PHONY: all static install uninstall clean deps test soak lint sim mutants \
 	prove torture machines coverage memcheck examples incidents newcomer \
-	bench outages
+	bench outages restarts

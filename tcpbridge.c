@@ -747,6 +747,7 @@ socket_tune(int fd)
 #elif defined TCP_KEEPALIVE	/* its name on macOS */
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPALIVE, idle);
 #endif
+	/* OpenBSD and Haiku have neither: the system's own times count. */
 #if defined TCP_KEEPINTVL && defined TCP_KEEPCNT
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (idle + 2) / 3);
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
@@ -1675,7 +1676,8 @@ side_come(struct side *side, int fd, const char *peer)
 }
 
 /* A newcomer.  Its peer is what accept() gave; getpeername() fails on one that
- * was already reset. */
+ * was already reset.  For that one macOS gives no address (xnu,
+ * uipc_syscalls.c): it is served as "unknown:0", unless -A or -B is given. */
 static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
     socklen_t length)
@@ -2642,7 +2644,8 @@ loop_review(void)
 }
 
 /* Whether accept() failed for the newcomer alone, accept(2): it has gone, or
- * its network has. */
+ * its network has.  ECONNABORTED is what BSD and illumos say of one that was
+ * reset (FreeBSD: uipc_socket.c, soaccept); what it had sent is lost. */
 static int
 accept_passes(int error)
 {
