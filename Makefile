@@ -13,6 +13,7 @@ MANPREFIX = $(PREFIX)/share/man
 DESTDIR =
 SECS = 60
 ROUNDS = 5
+SUITES =
 
 SCRIPTS = test/run test/deps test/tools/coverage test/tools/examples \
 	test/tools/incidents test/tools/machines test/tools/memcheck \
@@ -77,9 +78,9 @@ clean:
 deps:
 	@sh test/deps
 
-# Run every test suite.
+# Run the tests: all, or make test SUITES='forward orphan' TESTS=test_x.
 test: tcpbridge
-	@sh test/run
+	@sh test/run $(SUITES)
 
 # Run random drops, reconnects and bursts for SECS seconds.
 soak: tcpbridge

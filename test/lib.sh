@@ -992,6 +992,28 @@ need_root()
 	[ "$(id -u)" -eq 0 ] || skip 'not root'
 }
 
+# need_user: sets $as_user to words that run a command as another user, without
+# any right of root's.
+need_user()
+{
+	need_root && need_native && need setpriv || return 1
+	as_user="setpriv --reuid 65534 --regid 65534 --clear-groups"
+	# The shell of busybox prefers its own setpriv, which has no --reuid.
+	$as_user true 2>/dev/null || skip 'this setpriv changes no user'
+}
+
+# need_apart DIRECTORY: sets $apart to words that run a command with a /dev of
+# its own, that directory.
+need_apart()
+{
+	need_linux && need_root && need_native && need unshare || return 1
+	# shellcheck disable=SC2016 # another shell's words
+	echo 'mount --bind "$1" /dev && shift && exec "$@"' >"$work/apart"
+	apart="unshare -m sh $work/apart $1"
+	$apart true 2>"$work/apart.err" ||
+	    skip "no /dev of its own: $(cat "$work/apart.err")"
+}
+
 need_ipv6()
 {
 	# A file in /proc has no size.
