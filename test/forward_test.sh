@@ -135,8 +135,10 @@ test_a_message_costs_three_system_calls()
 	"$PEER" pingpong "$port_A" "$port_B" 200
 	bridge_kill
 	end_process "$tracer"
+	# Three for each, and up to 100 for two that come; one more for each
+	# would be 1600.
 	calls=$(grep -c '' "$work/trace")
-	[ "$calls" -le 1260 ]
+	[ "$calls" -le 1300 ]
 	assertTrue "$calls calls for 400 messages and two clients" $?
 }
 
