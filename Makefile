@@ -82,7 +82,7 @@ clean:
 deps:
 	@sh test/deps
 
-# Run every test suite, or some: make test SUITES='forward stop' TESTS=test_x.
+# Run the tests: all, or make test SUITES='forward orphan' TESTS=test_x.
 test: tcpbridge
 	@sh test/run $(SUITES)
 

@@ -187,6 +187,21 @@ test_version_is_one_line_on_standard_output()
 	assertEquals 'lines' 1 "$(grep -c '^tcpbridge [0-9]' "$work/stdout")"
 }
 
+test_the_long_names_of_help_and_version_say_the_same()
+{
+	for option in --help -h --version -V; do
+		bridge_run "$option"
+		assertEquals "status of $option" 0 "$bridge_status"
+		assertEquals 'bytes on standard error' 0 \
+		    "$(size "$work/stderr")"
+		mv "$work/stdout" "$work/said$option"
+	done
+	assert_same_bytes --help "$work/said-h" "$work/said--help"
+	assert_same_bytes --version "$work/said-V" "$work/said--version"
+	bridge_run --help "$host:0" "$host:0"
+	assert_refuses 2 '--: unknown'
+}
+
 test_options_may_be_grouped_and_ended()
 {
 	bridge_start -4vl -b1k -i 10 --  "$host:0" "$host:0"
