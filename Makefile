@@ -26,7 +26,9 @@ SCRIPTS = test/run test/deps test/tools/coverage test/tools/examples \
 SIM = test/sim/main.c test/sim/run.c test/sim/log.c test/sim/promise.c \
 	test/sim/wait.c test/sim/calls.c test/sim/clients.c \
 	test/sim/network.c test/sim/world.c test/sim/stream.c \
-	test/sim/dice.c test/sim/program.c
+	test/sim/dice.c
+# In the simulation the program is compiled into these.
+PLAYED = test/sim/program.c
 
 # What the project asks of its own code, whatever CFLAGS are.  The numbers in
 # FD_SET are of mixed signs in musl, FreeBSD, illumos and uClibc.
@@ -97,21 +99,21 @@ lint:
 	shellcheck -x $(SCRIPTS) test/*.sh .ci/run
 	mandoc -T lint -W warning tcpbridge.1
 	cppcheck --quiet --std=c99 --enable=warning,portability,performance \
-	    --inline-suppr --error-exitcode=1 tcpbridge.c test/tools/*.c
-	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
-	    tcpbridge.c test/tools/*.c -- -std=c99
-	gcc $(WARNINGS) -Wsign-conversion -Werror -O1 -fanalyzer -c \
-	    -o /dev/null tcpbridge.c
-	gcc $(WARNINGS) -Wsign-conversion -Werror -O1 -fanalyzer -c \
-	    -o /dev/null test/tools/peer.c
+	    --inline-suppr --error-exitcode=1 tcpbridge.c test/tools/*.c \
+	    $(SIM)
+	@for file in tcpbridge.c test/tools/*.c $(SIM); do \
+	    echo "clang-tidy, gcc -fanalyzer: $$file"; \
+	    clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
+	    "$$file" -- -std=c99 && gcc $(WARNINGS) -Wsign-conversion -Werror \
+	    -O1 -fanalyzer -c -o /dev/null "$$file" || exit 1; done
 
 # Run the program in a simulated world for 20 seconds; seeds from the date.
 sim: test/sim/sim
 	test/sim/sim -t 20 -s $$(date +%y%m%d%H%M%S)
 
-test/sim/sim: $(SIM) test/sim/sim.h test/sim/program.h test/sim/calls.h \
+test/sim/sim: $(SIM) $(PLAYED) test/sim/sim.h test/sim/program.h test/sim/calls.h \
 		tcpbridge.c
-	$(CC) $(WARNINGS) $(CPPFLAGS) -O2 -o $@ $(SIM) -lm
+	$(CC) $(WARNINGS) $(CPPFLAGS) -O2 -o $@ $(SIM) $(PLAYED) -lm
 
 # Plant bugs one at a time; a test or the simulation has to catch each.
 mutants:
