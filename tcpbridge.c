@@ -862,8 +862,9 @@ socket_window_shut(int fd)
 	struct tcp_info info = { 0 };
 	socklen_t length = sizeof info;
 
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) >= 0 &&
-	    info.tcpi_unacked == 0 && info.tcpi_probes < 2;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+		return -1;
+	return info.tcpi_unacked == 0 && info.tcpi_probes < 2;
 }
 #else
 static enum ending
@@ -1288,18 +1289,6 @@ flow_end_drops(struct flow *flow)
 	flow->drop_logged = 0;
 }
 
-/* Drops what has waited for an absent side when -H is over.  What is on its way
- * to a silent client stays, for it may still arrive. */
-static void
-side_expire(struct side *side)
-{
-	struct flow *flow = side->out;
-
-	if (ring_unsent(&flow->ring) > 0 && now >= side_expires_at(side))
-		flow_drop(flow, ring_cut(&flow->ring), flow->session,
-		    "expired");
-}
-
 /* ---- Clients: what each knows and how it changes --------------------- */
 
 /* A silent client is heard, or acknowledges: it is present again. */
@@ -1350,6 +1339,21 @@ side_ask(struct side *side)
 
 	if (receiver != NULL && side->out->ring.away > 0)
 		client_ask(side, receiver);
+}
+
+/* Drops what has waited for an absent side when -H is over, unless a silent
+ * client is back.  What is on its way to that stays, for it may still arrive. */
+static void
+side_expire(struct side *side)
+{
+	struct flow *flow = side->out;
+
+	if (ring_unsent(&flow->ring) == 0 || now < side_expires_at(side))
+		return;
+	side_ask(side);
+	if (now >= side_expires_at(side))
+		flow_drop(flow, ring_cut(&flow->ring), flow->session,
+		    "expired");
 }
 
 /* A client can't stay.  What it has not acknowledged waits for the next one.
@@ -1463,7 +1467,8 @@ client_receive(struct side *side, struct client *client)
 	ssize_t n;
 
 	if (receiver != NULL && ring->away > 0 && (receiver->unasked >=
-	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL))
+	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL ||
+	    flow_intake(side->in) == DROP))
 		client_ask(side->in->to, receiver);
 	intake = flow_intake(side->in);
 	if (intake == WAIT)
@@ -2500,15 +2505,16 @@ side_is_wedged(struct side *side)
 
 /* A client's time for taking bytes is over.  Its program hangs if its system
  * lives: the window is shut, or, where that is not told, it has sent something
- * lately.  One that can't be read out stays, for it may take bytes again. */
+ * lately, or nothing is on its way.  A silent one could not be heard then.  One
+ * that can't be read out stays, for it may take bytes again. */
 static void
 client_stall(struct side *side, struct client *client)
 {
 	int lives = socket_window_shut(client->fd);
 
 	if (lives < 0)
-		lives = now - client->alive < conf.stall / 2;
-
+		lives = side->out->ring.away == 0 ||
+		    now - client->alive < conf.stall / 2;
 	if (client->state == HALF_CLOSED ||
 	    (lives && !side_is_wedged(side)))
 		client_leave(side, client, TIMEOUT, " cause=write");
@@ -2614,7 +2620,6 @@ period_end(void)
 		flow->rated = flow->sent;
 	}
 	totals_last = now;
-	live_shown = 0;
 	if (!live)
 		totals_log(LOG_INFO);
 }
@@ -2624,10 +2629,11 @@ period_end(void)
 static void
 loop_review(void)
 {
+	int is_period = now >= after(totals_last, conf.period);
 	unsigned before;
 	struct scrape *scrape;
 
-	if (now >= after(totals_last, conf.period))
+	if (is_period)
 		period_end();
 	do {
 		before = changes;
@@ -2639,7 +2645,7 @@ loop_review(void)
 			close(scrape->fd);
 			scrape->fd = 0;
 		}
-	if (live && !live_shown)
+	if (live && (is_period || !live_shown))
 		live_draw();
 }
 
