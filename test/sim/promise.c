@@ -511,8 +511,8 @@ check_refusal(struct tconn *c)
 	} else if (c->faulty || c->fd >= FD_SETSIZE) {
 		COUNT(r_limit);
 		tale = TALE_LIMIT;
-	} else if (C.silent > 0 && is_present(old) != 0 && !half_closed(old) &&
-	    passed(old->heard, C.silent) != 1) {
+	} else if (C.silent > 0 && old != NULL && is_present(old) != 0 &&
+	    !half_closed(old) && passed(old->heard, C.silent) != 1) {
 		COUNT(r_busy);
 		tale = TALE_BUSY;
 		if (!program_is_1 && !C.no_outq && (old->dead ||
@@ -545,6 +545,22 @@ note_drop(int s, uint64_t size, bool overflow, bool expired)
 }
 
 /*
+ * "If the line comes back, the client is present again, and nothing is lost":
+ * nothing is dropped for a silent client that has acknowledged something.
+ */
+static void
+check_silent(int s)
+{
+	const struct tconn *r = newest(!s);
+
+	if (r != NULL && r == M[s].taker && r->silent && !r->gone &&
+	    !C.no_outq && r->counted < r->out_acked)
+		violate("bytes of %s are dropped for %s, which was silent and "
+		    "has acknowledged %" PRIu64 " more", side_text(s),
+		    conn_text(r), r->out_acked - r->counted);
+}
+
+/*
  * "Past the capacity, new bytes are dropped, counted and logged": for an
  * absent receiver, or one that is stuck.  "-l: never drop."  "A read of up to
  * 4096 bytes is held or dropped whole."
@@ -556,6 +572,7 @@ check_drop(int s)
 	int present = is_present(r), expired = is_expired(!s);
 
 	note_drop(s, P.len, expired != 1, expired != 0);
+	check_silent(s);
 	if (expired != 0) {
 		COUNT(b_expire_new);
 		return;
@@ -672,6 +689,7 @@ settle_expired(int s, uint64_t n)
 	if (n != m->held.bytes - m->given)
 		violate("%" PRIu64 " bytes expired of %" PRIu64 " held and "
 		    "not on their way", n, m->held.bytes - m->given);
+	check_silent(s);
 	COUNT(b_expire);
 	reasons_seen(newest(!s));
 	note_drop(s, n, false, true);
@@ -1036,7 +1054,7 @@ promise_closed(struct tconn *c)
 		continue;
 	m->count--;
 	memmove(&m->line[i], &m->line[i + 1], (size_t)(m->count - i) *
-	    sizeof m->line[0]);
+	    sizeof (struct tconn *));
 	if (c->kept && newest(c->side) == NULL && m->t_absent == NEVER)
 		m->t_absent = W.now;
 }
@@ -1128,6 +1146,18 @@ has_place(int s)
 }
 
 /*
+ * "Looks for acknowledgements each half of this time", of -k, so it may notice
+ * by so much later that a silent client is back.
+ */
+static int64_t
+asked_late(const struct tconn *r)
+{
+	if (r == NULL || !r->silent)
+		return 0;
+	return C.keepalive > 0 ? C.keepalive / 2 : C.write / 4;
+}
+
+/*
  * "A sender is read when there is room and its receiver takes."  "Hold a
  * sender back until its receiver has taken no byte for -g": the program may
  * have heard late of what it took last, so the sender waits for twice that.
@@ -1152,7 +1182,8 @@ watch_reading(int s)
 	must(&M[s].w_slow, comes && !M[s].slow && W.log_faults == 0 &&
 	    !program_is_1, 10 * SEC + SOON, "%s is held back, and no line "
 	    "tells", conn_text(c));
-	must(&c->w_read, comes && has_place(s), SOON_ROOM, "%s is not read: %" PRIu64 " bytes have come, there is room for %"
+	must(&c->w_read, comes && has_place(s), SOON_ROOM + asked_late(r),
+	    "%s is not read: %" PRIu64 " bytes have come, there is room for %"
 	    PRIu64, conn_text(c), conn_unread(c), space_true(s));
 }
 
