@@ -724,6 +724,13 @@ address_text(const void *address, socklen_t length, char *text)
 	    "[%s]:%s" : "%s:%s", host, port);
 }
 
+/* The length of a peer without its port. */
+static size_t
+host_length(const char *peer)
+{
+	return (size_t)(strrchr(peer, ':') - peer);
+}
+
 /* Makes a socket fit for the loop: non-blocking, closed on exec, and below
  * FD_SETSIZE, or it would be written past an fd_set.  Returns 0 if it can't. */
 static int
@@ -1454,9 +1461,7 @@ side_ask(struct side *side)
 static int
 peer_is_same(const char *a, const char *b)
 {
-	size_t length = (size_t)(strrchr(a, ':') - a);
-
-	return strncmp(a, b, length + 1) == 0;
+	return strncmp(a, b, host_length(a) + 1) == 0;
 }
 
 /* How a line tells that a client goes: what somebody should look at is a
@@ -1592,7 +1597,8 @@ client_receive(struct side *side, struct client *client)
 	ssize_t n;
 
 	if (receiver != NULL && ring->away > 0 && (receiver->unasked >=
-	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL))
+	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL ||
+	    receiver->state == SILENT))
 		client_ask(side->in->to, receiver);
 	intake = flow_intake(side->in);
 	if (intake == WAIT)
@@ -1896,32 +1902,92 @@ live_width(void)
 	return 80;
 }
 
-/* Draws the live line: state; of each side the peer without its port, and what
- * came from there: rate, total, and held bytes as a bar; dropped bytes.  It is
- * cut so that it never wraps. */
+/* Adds a duration in a few characters: 59s, 12m, 99h, 400d. */
+static void
+page_add_age(int64_t span)
+{
+	long secs = (long)(span / SECOND);
+
+	if (secs < 100)
+		page_add("%lds", secs);
+	else if (secs < 100 * 60)
+		page_add("%ldm", secs / 60);
+	else if (secs < 100 * 3600)
+		page_add("%ldh", secs / 3600);
+	else
+		page_add("%ldd", secs / 86400);
+}
+
+/* Adds how long a side has been absent, silent, or present and not heard. */
+static void
+live_add_side(const struct side *side, const struct client *client)
+{
+	int64_t since = side->left;
+
+	page_add(" %s ", side->name);
+	if (client == NULL)
+		page_add("absent ");
+	else if (client->state == SILENT) {
+		page_add("silent ");
+		since = client->alive;
+	} else
+		since = side->heard > client->since ? side->heard :
+		    client->since;
+	page_add_age(now - since);
+}
+
+/* Adds a direction: held bytes as a bar, what is sent on in a second. */
+static void
+live_add_flow(const struct flow *flow)
+{
+	int marks = (int)((flow->ring.used * 3 + conf.capacity - 1) /
+	    conf.capacity);
+
+	page_add(" %s %.*s%.*s%s ", flow->name, marks, "###", 3 - marks,
+	    "...", flow->slow ? " slow" : "");
+	page_add_human(flow->rate);
+	page_add("B/s");
+}
+
+/* Adds a host; of one too long for the columns the end. */
+static void
+live_add_host(const char *host, size_t columns)
+{
+	size_t length = host_length(host);
+
+	if (length < columns)
+		page_add(" %.*s", (int)length, host);
+	else if (columns > strlen(" ..0:0]"))
+		page_add(" ..%.*s", (int)(columns - 3),
+		    host + length - (columns - 3));
+}
+
+/* Draws the live line, what matters most first.  It is cut so that it never
+ * wraps. */
 static void
 live_draw(void)
 {
 	size_t width = live_width() + strlen("\r\033[K") - 1;
-	struct side *s;
+	const struct client *a = side_receiver(&sides[SIDE_A]);
+	const struct client *b = side_receiver(&sides[SIDE_B]);
+	const char *host_a = a != NULL ? a->peer : "-:";
+	const char *host_b = b != NULL ? b->peer : "-:";
+	size_t left, share;
 
 	page_used = 0;
-	page_add("\r\033[K%s", state_name());
-	for (s = sides; s < sides + SIDES; s++) {
-		const struct client *client = side_present(s);
-		const char *peer = client != NULL ? client->peer : "-:";
-		int marks = (int)((s->in->ring.used * 3 + conf.capacity - 1) /
-		    conf.capacity);
-
-		page_add(" %.*s %c", (int)(strrchr(peer, ':') - peer), peer,
-		    s == sides ? '>' : '<');
-		page_add_human(s->in->rate);
-		page_add("/s ");
-		page_add_human((double)s->in->sent);
-		page_add(" %.*s%.*s", marks, "###", 3 - marks, "...");
-	}
-	page_add(" !");
+	page_add("\r\033[K%s dropped ", state_name());
 	page_add_human((double)(flows[SIDE_A].dropped + flows[SIDE_B].dropped));
+	page_add("B");
+	live_add_side(&sides[SIDE_A], a);
+	live_add_side(&sides[SIDE_B], b);
+	live_add_flow(&flows[SIDE_A]);
+	live_add_flow(&flows[SIDE_B]);
+	left = page_used < width ? width - page_used : 0;
+	share = host_length(host_b) < left / 2 ?
+	    left - host_length(host_b) - 1 : left / 2;
+	live_add_host(host_a, share);
+	if (page_used < width)
+		live_add_host(host_b, width - page_used);
 	page_used = page_used < width ? page_used : width;
 	live_shown = page_write(STDERR_FILENO);
 }

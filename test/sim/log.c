@@ -243,7 +243,8 @@ tale_note(struct tale *t, uint64_t count, const char *peer)
 	/* A run of one has no end in the log, with -q none has. */
 	if (over && t->t_begin != NEVER) {
 		t->t_begin = t->t_line = NEVER;
-		t->unclear = W.now - t->t_event < QUIET + SEC || W.turn_paused;
+		t->unclear = W.now - t->t_event < QUIET + SEC ||
+		    W.turn_paused || W.away.hi != t->away;
 	}
 	if (t->t_begin == NEVER) {
 		t->t_begin = turn_time();
@@ -253,6 +254,7 @@ tale_note(struct tale *t, uint64_t count, const char *peer)
 	t->count += count;
 	t->in_run++;
 	t->t_event = turn_time();
+	t->away = W.away.hi;
 	snprintf(t->peer, sizeof t->peer, "%s", peer);
 }
 
@@ -420,7 +422,7 @@ log_contested(const char *line, int s)
 
 	if (t->t_line != NEVER)
 		COUNT(l_contested_again);
-	else if (m->quick_most < 3 && W.log_faults == 0)
+	else if (m->quick_most < 3 && W.log_faults == 0 && !t->unclear)
 		violate("clients did not replace each other: %s", line);
 	COUNT(l_contested);
 	if (newest(s) != NULL && log_is(line, "peer", "-") !=

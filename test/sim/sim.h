@@ -559,6 +559,7 @@ struct tale {
 	uint64_t count, told;		/* bytes or newcomers, of all time */
 	uint64_t in_run;		/* events of this run */
 	int64_t	 t_event;		/* the last one; NEVER: none yet */
+	int64_t	 away;			/* what the program had missed then */
 	int64_t	 t_begin;		/* of the run; NEVER: there is none */
 	int64_t	 t_line;		/* its last line; NEVER: none yet */
 	int64_t	 t_early;		/* a line came early; NEVER: none did */
