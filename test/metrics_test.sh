@@ -214,6 +214,24 @@ values_agree()
 	assertNull "$differs" "$differs"
 }
 
+# A rule for a metric that is not there never fires.
+test_the_alert_rules_of_the_readme_are_about_metrics_that_are_there()
+{
+	served
+	get /metrics || return
+	sed -n '/^```yaml/,/^```/{/^```/!p;}' "$here/../README.md" >"$work/rules"
+	named=$(grep -o 'tcpbridge_[a-z_]*' "$work/rules" | sort -u)
+	assertNotNull 'no rules' "$named"
+	for name in $named; do
+		grep -q "^$name[{ ]" "$work/body"
+		assertTrue "no $name" $?
+	done
+	assertContains "$(cat "$work/body")" 'reason="replaced"}'
+	command -v promtool >/dev/null || return 0
+	wrong=$(promtool check rules "$work/rules" 2>&1)
+	assertTrue "$wrong" $?
+}
+
 test_the_values_are_those_of_the_totals()
 {
 	for s in A B; do
