@@ -49,14 +49,11 @@ static struct watch w_signal = { NEVER };
 
 /* ---- Bounds ----------------------------------------------------------- */
 
-static void must(struct watch *, bool, int64_t, const char *, ...)
-    __attribute__((format(printf, 4, 5)));
-
 /*
  * What is wrong now, and was all the time since the watch began, has to end
  * within this span.  Time in which the program was stopped does not count.
  */
-static void
+void
 must(struct watch *w, bool wrong, int64_t span, const char *fmt, ...)
 {
 	int64_t now = W.now - W.away.hi;
@@ -398,6 +395,41 @@ check_replaces(const struct tconn *c, struct tconn *old)
 		    conn_text(c), conn_text(old));
 }
 
+/*
+ * event=contested: "Three times in a row one was replaced less than a minute
+ * after it came."  Whether one was replaced, or had gone, is not always clear.
+ */
+static void
+note_replaced(struct tconn *old)
+{
+	struct promises *m = &M[old->side];
+	struct tale *t = &m->tales[TALE_REPLACED];
+	int64_t age = W.now - old->t_let_in;
+	bool surely = old->told == 0 && !old->eof_told && !old->fin_arr &&
+	    !old->dead && old->error == 0 && !old->why.idle &&
+	    !old->why.write && W.stops == 0 && !W.turn_paused;
+
+	if (old->replaced_seen)
+		return;
+	old->replaced_seen = m->is_replaced = true;
+	/* -q does not tell of its end. */
+	if (C.quiet && t->t_line != NEVER &&
+	    W.now - t->t_line > 300 * SEC - TOLERANCE) {
+		t->t_begin = t->t_line = NEVER;
+		t->unclear = true;
+		m->quick_least = m->quick_most = 0;
+	}
+	m->quick_most = age > 60 * SEC + TOLERANCE ? 0 : m->quick_most + 1;
+	m->quick_least = surely && age < 60 * SEC - TOLERANCE ?
+	    m->quick_least + 1 : 0;
+	t->count++;
+	t->t_event = turn_time();
+	old->contested = t->t_line != NEVER || m->quick_most >= 3;
+	if (surely && !t->unclear && (t->t_line != NEVER ||
+	    m->quick_least >= 3))
+		m->replaced++;
+}
+
 /* c is let in: it is the newest of its side. */
 static void
 let_in(struct tconn *c)
@@ -421,13 +453,18 @@ let_in(struct tconn *c)
 			violate("%s comes while %" PRIu64 " bytes that %s has "
 			    "not acknowledged are not back", conn_text(c),
 			    in->given, conn_text(old));
+		note_replaced(old);
 		has_left(old);
 		old->why.replaced = true;
 		if (left_to_read(old) > 0)
 			COUNT(k_queue);
 	}
 	m->connects++;
+	if (!m->is_replaced)
+		m->quick_least = m->quick_most = 0;
+	m->is_replaced = false;
 	c->kept = true;
+	c->t_let_in = turn_time();
 	c->session = m->session = ++sessions;
 	c->heard = c->took = c->owes = c->alive = stamp_now();
 	in->taker = c;
@@ -466,10 +503,12 @@ check_refusal(struct tconn *c)
 	struct promises *m = &M[c->side];
 	struct tconn *old = newest(c->side);
 
-	m->refused++;
-	snprintf(m->refused_peer, sizeof m->refused_peer, c->family ==
-	    AF_UNSPEC ? "unknown:0" : c->family == AF_INET6 ?
-	    "[fd00::%x]:%d" : "10.0.0.%d:%d", c->host, c->port);
+	char peer[80];
+	int tale = 0;
+
+	snprintf(peer, sizeof peer, c->family == AF_UNSPEC ? "unknown:0" :
+	    c->family == AF_INET6 ? "[fd00::%x]:%d" : "10.0.0.%d:%d",
+	    c->host, c->port);
 	if (old != NULL)
 		stays(old);
 	/* Who is refused tries again later. */
@@ -478,14 +517,14 @@ check_refusal(struct tconn *c)
 		violate("bytes passed with a client that is refused");
 	if (!net_allows(c)) {
 		COUNT(r_denied);
-		m->refusal = "denied";
+		tale = TALE_DENIED;
 	} else if (c->faulty || c->fd >= FD_SETSIZE) {
 		COUNT(r_limit);
-		m->refusal = "limit";
+		tale = TALE_LIMIT;
 	} else if (C.silent > 0 && old != NULL && is_present(old) != 0 &&
 	    !half_closed(old) && passed(old->heard, C.silent) != 1) {
 		COUNT(r_busy);
-		m->refusal = "busy";
+		tale = TALE_BUSY;
 		/* Others than Linux don't tell of it behind unread bytes. */
 		if (!program_is_1 && !C.no_outq && (old->dead ||
 		    old->error != 0 || old->fin_arr) &&
@@ -494,19 +533,27 @@ check_refusal(struct tconn *c)
 			    conn_text(c), conn_text(old));
 	} else
 		violate("%s is refused for no reason", conn_text(c));
+	tale_note(&m->tales[tale], 1, peer);
 }
 
 /* ---- The accounts ----------------------------------------------------- */
 
 /* Bytes of side s were dropped; what the log may say was the reason. */
 static void
-note_drop(int s, bool overflow, bool expired)
+note_drop(int s, uint64_t size, bool overflow, bool expired)
 {
-	M[s].overflow = overflow;
-	M[s].expired = expired;
+	struct tale *t = &M[s].tales[overflow ? TALE_OVERFLOW : TALE_EXPIRED];
+	int i;
+
+	M[s].dropped += size;
 	M[s].t_drop = turn_time();
-	M[s].drop_session = P.conn != NULL && P.conn->side == s ?
+	tale_note(t, size, "");
+	t->session = P.conn != NULL && P.conn->side == s ?
 	    P.conn->session : 0;
+	for (i = 0; overflow && expired && i < 2; i++) {
+		M[s].unsure += size;
+		M[s].tales[i].unclear = true;
+	}
 }
 
 /*
@@ -536,7 +583,7 @@ check_drop(int s)
 	struct tconn *r = newest(!s);
 	int present = is_present(r), expired = is_expired(!s);
 
-	note_drop(s, expired != 1, expired != 0);
+	note_drop(s, P.len, expired != 1, expired != 0);
 	check_silent(s);
 	if (expired != 0) {
 		COUNT(b_expire_new);
@@ -578,7 +625,8 @@ store(int s)
 		if (M[!s].held.bytes == C.capacity)
 			COUNT(k_both_full);
 	}
-	if (m->t_drop_told != NEVER && !W.turn_paused &&
+	if ((m->tales[TALE_OVERFLOW].t_begin != NEVER ||
+	    m->tales[TALE_EXPIRED].t_begin != NEVER) && !W.turn_paused &&
 	    W.now - m->t_drop > SEC + TOLERANCE)
 		m->end_due = true;
 }
@@ -657,7 +705,7 @@ settle_expired(int s, uint64_t n)
 	check_silent(s);
 	COUNT(b_expire);
 	reasons_seen(newest(!s));
-	note_drop(s, false, true);
+	note_drop(s, n, false, true);
 	runq_cut(&m->held, m->given);
 	m->back = 0;
 }
@@ -677,17 +725,15 @@ settle_read(int s, uint64_t received, uint64_t dropped, uint64_t held)
 	if (mine && dropped >= len && (len > space(s) ||
 	    is_expired(!s) == 1 || (dropped == len && held == m->held.bytes))) {
 		check_drop(s);
-		m->dropped += len;
 		dropped -= len;
 	} else if (mine)
 		store(s);
-	if (dropped > 0) {
+	if (dropped > 0)
 		settle_expired(s, dropped);
-		m->dropped += dropped;
-	}
 	if (mine) {
 		totals->bytes += len;
 		P.conn = NULL;
+		m->w_slow.since = NEVER;
 	}
 }
 
@@ -1020,6 +1066,8 @@ promise_closed(struct tconn *c)
 	struct promises *m = &M[c->side];
 	int i;
 
+	if (c->kept && c != m->line[m->count - 1])
+		note_replaced(c);
 	if (c->kept)
 		check_leaving(c);
 	else
@@ -1143,6 +1191,8 @@ watch_reading(int s)
 	bool comes;
 
 	if (c == NULL)
+		M[s].w_slow.since = NEVER;
+	if (c == NULL)
 		return;
 	comes = W.stops == 0 && conn_wakes(c) && !c->eof_told &&
 	    !(c->gone && left_to_read(c) == 0);
@@ -1150,6 +1200,10 @@ watch_reading(int s)
 	    is_stuck(r) == 1, C.grace + C.grace / 10 + SOON_ROOM,
 	    "%s is not read, and %s is stuck", conn_text(c),
 	    r == NULL ? "-" : conn_text(r));
+	/* Or a part of the 5 seconds counts twice. */
+	must(&M[s].w_slow, comes && !M[s].slow && W.log_faults == 0 &&
+	    !program_is_1, 10 * SEC + SOON, "%s is held back, and no line "
+	    "tells", conn_text(c));
 	must(&c->w_read, comes && has_place(s), SOON_ROOM + asked_late(r),
 	    "%s is not read: %" PRIu64 " bytes have come, there is room for %"
 	    PRIu64, conn_text(c), conn_unread(c), space_true(s));
@@ -1168,6 +1222,7 @@ watch_leaving(struct tconn *c)
 	    c->in_read >= c->in_most || has_place(c->side)), SOON,
 	    "%s stays after it is read out", conn_text(c));
 	must(&c->w_leaving, goes && !c->leaving_told && !C.quiet &&
+	    !c->contested &&
 	    W.log_faults == 0 && !program_is_1, SOON,
 	    "%s waits to be read out, and no line tells", conn_text(c));
 }
@@ -1255,19 +1310,41 @@ watch_expiry(int s)
 	    M[s].held.bytes - M[s].given, side_text(s));
 }
 
-/* "The first one is told at once, and those after it once a second." */
+/*
+ * "Told when it begins, then 1, 10 and 60 seconds later": two who replace each
+ * other.
+ */
+static void
+watch_contest(int s)
+{
+	struct promises *m = &M[s];
+	struct tale *t = &m->tales[TALE_REPLACED];
+	bool may = W.log_faults == 0 && W.stops == 0 && !t->unclear;
+
+	if (may && t->t_early != NEVER && W.now - t->t_early > SOON)
+		violate("a contest of %s is told too often", side_text(s));
+	must(&t->w_tell, may && m->replaced > 0 && (t->t_line == NEVER ||
+	    W.now > tale_due(t)), SOON, "clients of %s replace each other, "
+	    "and no line tells", side_text(s));
+	must(&t->w_end, may && !C.quiet && t->t_line != NEVER &&
+	    W.now > t->t_event + 300 * SEC, SOON,
+	    "a contest of %s has no end", side_text(s));
+}
+
+/* What comes in runs is told. */
 static void
 watch_log(int s)
 {
+	static const char *const names[TALES] = { "overflows",
+	    "expiries", "", "denials", "refusals of the busy", "refusals for a lack" };
 	struct promises *m = &M[s];
 	bool may = W.log_faults == 0 && W.stops == 0;
+	int i;
 
-	must(&m->w_drop, may && m->dropped > m->dropped_told &&
-	    (m->t_drop_told == NEVER || W.now > m->t_drop_told + SEC), SOON,
-	    "dropped bytes of %s are not told", side_text(s));
-	must(&m->w_refuse, may && m->refused > m->refused_told &&
-	    (m->t_refuse_told == NEVER || W.now > m->t_refuse_told + SEC),
-	    SOON, "who was refused at %s is not told", side_text(s));
+	for (i = 0; i < TALES; i++)
+		if (i != TALE_REPLACED)
+			tale_watch(&m->tales[i], names[i], s);
+	watch_contest(s);
 	if (may && m->end_due && !C.quiet && W.frozen == 0)
 		violate("a run of drops of %s has no end", side_text(s));
 }
@@ -1478,6 +1555,8 @@ promise_wake(struct stamp before)
 			}
 			if (space_true(!s) == C.capacity)
 				c->took = now;
+			if (space_true(!s) == C.capacity)
+				M[!s].t_none = W.now;
 			if (conn_unacked(c) == 0)
 				c->owes = now;
 		}
@@ -1489,13 +1568,12 @@ promise_wake(struct stamp before)
 void
 promise_begin(void)
 {
-	int i;
+	int i, t;
 
 	for (i = 0; i < 2; i++) {
-		M[i].t_drop_told = M[i].t_refuse_told = NEVER;
-		M[i].w_expire.since = M[i].w_drop.since =
-		    M[i].w_refuse.since = NEVER;
-		M[i].refusal = "nobody";
+		for (t = 0; t < TALES; t++)
+			tale_begin(&M[i].tales[t]);
+		M[i].w_expire.since = M[i].w_slow.since = NEVER;
 	}
 }
 
@@ -1503,7 +1581,7 @@ promise_begin(void)
 void
 promise_end(int status)
 {
-	int s;
+	int s, t;
 
 	settle();
 	if (status != 0)
@@ -1518,9 +1596,14 @@ promise_end(int status)
 		if (M[s].count > 0)
 			violate("the client of %s is not closed",
 			    side_text(s));
-		if (W.log_faults == 0 && (M[s].dropped != M[s].dropped_told ||
-		    M[s].refused != M[s].refused_told))
-			violate("drops or refusals were never told");
+		for (t = TALE_DENIED; t < TALES && W.log_faults == 0; t++)
+			if (M[s].tales[t].count != M[s].tales[t].told)
+				violate("refusals were never told");
+		if (W.log_faults == 0 && M[s].dropped != M[s].dropped_told)
+			violate("drops were never told");
+		if (M[s].replaced > 0 && W.log_faults == 0 &&
+		    M[s].tales[TALE_REPLACED].t_line != NEVER)
+			violate("those replaced were never told");
 	}
 }
 
@@ -1548,10 +1631,13 @@ promise_again(void)
 		}
 		m->received = m->held.bytes;
 		m->sent = m->dropped = m->unacked = m->given = 0;
-		m->connects = m->session = m->drop_session = 0;
-		m->dropped_told = m->refused = m->refused_told = 0;
+		m->connects = m->session = 0;
+		m->dropped_told = m->unsure = m->replaced = 0;
+		m->quick_least = m->quick_most = 0;
+		memset(m->tales, 0, sizeof m->tales);
 		m->taker = NULL;
-		m->end_due = false;
+		m->end_due = m->is_replaced = m->slow = false;
+		m->t_drop = m->t_none = W.now;
 	}
 	memset(graves, 0, sizeof graves);
 	sessions = 0;
