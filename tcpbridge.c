@@ -124,14 +124,15 @@ enum {
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
 
 /* Why a client goes, or a newcomer is refused. */
-enum reason { STAYS, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED, DENIED,
-    BUSY, LIMIT, REASONS };
+enum reason { STAYS, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED, SESSION,
+    DENIED, BUSY, LIMIT, REASONS };
 
 static const char *const service_names[] = { "side=A", "side=B",
     "service=metrics" };
 static const char *const place_names[] = { "side A", "side B", "-m" };
 static const char *const reason_names[] = { "none", "eof", "reset",
-    "timeout", "replaced", "shutdown", "error", "denied", "busy", "limit" };
+    "timeout", "replaced", "shutdown", "error", "session", "denied", "busy",
+    "limit" };
 
 /* A queue of bytes in a circle.  The circle is READ_SMALL bytes larger than
  * what may be held, and as many bytes lie behind it, so a small read always has
@@ -177,11 +178,12 @@ struct client {
 	char detail[80];	/* of that: " cause=idle", or empty */
 	char peer[ADDRESS_SIZE];
 	uint64_t session;	/* number of the connection, from 1 */
+	uint64_t partner;	/* -o: that of the other side's; 0: none yet */
 	uint64_t received, sent; /* bytes; sent: acknowledged */
 	size_t unacked;		/* bytes that came back from it */
 	size_t unread;		/* LEAVING, a stop: bytes still to read */
 	int told;		/* a line told that it waits to be read */
-	int shut;		/* a stop: it was sent EOF */
+	int shut;		/* a stop, -o: it was sent EOF */
 	int watched;		/* in the read set of the last wait */
 	size_t unasked;		/* sent since the last question, bytes */
 	int64_t ask_wait;	/* until the next one, if room is short */
@@ -237,7 +239,7 @@ static struct scrape {
 static struct {
 	int family;		/* -4, -6; else AF_UNSPEC */
 	int level;		/* -q, -v: what is logged, LOG_... */
-	int lossless, syslog, trace; /* -l, -s, -x */
+	int lossless, sessions, syslog, trace; /* -l, -o, -s, -x */
 	const char *name;	/* -n; empty if none */
 	const char *file;	/* -f; empty if none */
 	size_t capacity;	/* -b, bytes */
@@ -1120,13 +1122,57 @@ enum intake {
 	DROP			/* read and drop */
 };
 
+/* The client that is read: the oldest, unless its EOF was read. */
+static struct client *
+side_sender(struct side *side)
+{
+	struct client *oldest = &side->clients[0];
+
+	if (side->count == 0 || oldest->state == HALF_CLOSED)
+		return NULL;
+	return oldest;
+}
+
+/* -o: what a client sends is for its partner alone.  STORE stands for no
+ * objection. */
+static enum intake
+session_intake(const struct flow *flow)
+{
+	const struct client *sender = side_sender(flow->from);
+	const struct client *receiver = side_receiver(flow->to);
+
+	if (!conf.sessions || sender == NULL)
+		return STORE;
+	if (receiver != NULL && receiver->session == sender->partner)
+		return STORE;
+	/* The partner has left, or there will be none. */
+	if (sender->partner != 0 || sender->state == LEAVING)
+		return DROP;
+	/* The receiver is of the session before, and will go. */
+	return receiver != NULL ? WAIT : STORE;
+}
+
+/* -o: whether a client had a partner, and that one has left. */
+static int
+session_is_over(const struct side *side, const struct client *client)
+{
+	const struct client *other = side_receiver(side->in->to);
+
+	return client->partner != 0 && (other == NULL ||
+	    other->session != client->partner);
+}
+
 /* The flow-control policy, the only one. */
 static enum intake
 flow_intake(const struct flow *flow)
 {
 	const struct client *receiver = side_present(flow->to);
 	int has_room = flow->ring.used < conf.capacity;
+	enum intake intake = session_intake(flow);
 
+	/* Of another session than the receiver. */
+	if (intake != STORE)
+		return intake;
 	/* -H is over: it is too late for what comes, too. */
 	if (now >= side_expires_at(flow->to))
 		return DROP;
@@ -1142,17 +1188,6 @@ flow_intake(const struct flow *flow)
 	if (!conf.lossless)
 		return STORE_OR_DROP;
 	return has_room ? STORE : WAIT;
-}
-
-/* The client that is read: the oldest, unless its EOF was read. */
-static struct client *
-side_sender(struct side *side)
-{
-	struct client *oldest = &side->clients[0];
-
-	if (side->count == 0 || oldest->state == HALF_CLOSED)
-		return NULL;
-	return oldest;
 }
 
 /* Whether a sender waits for acknowledgements alone: they would make room. */
@@ -1268,16 +1303,43 @@ flow_end_drops(struct flow *flow)
 	flow->drop_logged = 0;
 }
 
+/* Drops what is held in a direction, but for what is on its way. */
+static void
+flow_clear(struct flow *flow, const char *reason)
+{
+	if (ring_unsent(&flow->ring) > 0)
+		flow_drop(flow, ring_cut(&flow->ring), flow->session, reason);
+}
+
+/* Why bytes that have just come are dropped. */
+static const char *
+flow_drop_reason(const struct flow *flow)
+{
+	if (session_intake(flow) == DROP)
+		return "session";
+	return now >= side_expires_at(flow->to) ? "expired" : "overflow";
+}
+
 /* Drops what has waited for an absent side when -H is over.  What is on its way
  * to a silent client stays, for it may still arrive. */
 static void
 side_expire(struct side *side)
 {
-	struct flow *flow = side->out;
+	if (now >= side_expires_at(side))
+		flow_clear(side->out, "expired");
+}
 
-	if (ring_unsent(&flow->ring) > 0 && now >= side_expires_at(side))
-		flow_drop(flow, ring_cut(&flow->ring), flow->session,
-		    "expired");
+/* -o: a client of this side has left.  What is held for it is dropped.  What it
+ * sent goes to its partner; it is dropped, too, if there is none.  A stop tells
+ * it all as lost. */
+static void
+session_end(struct side *side)
+{
+	if (!conf.sessions || stop_time != NEVER)
+		return;
+	flow_clear(side->out, "session");
+	if (side_receiver(side->in->to) == NULL)
+		flow_clear(side->in, "session");
 }
 
 /* ---- Clients: what each knows and how it changes --------------------- */
@@ -1354,6 +1416,7 @@ client_leave(struct side *side, struct client *client, enum reason reason,
 	client->unread = client->ended > 0 ? 0 :
 	    socket_unread(client->fd, conf.capacity);
 	changes++;
+	session_end(side);
 	side_expire(side);
 }
 
@@ -1371,6 +1434,13 @@ client_fail(struct side *side, struct client *client, int error)
 		client_leave(side, client, FAILED, strerror(error));
 }
 
+/* It was sent EOF and all before that, and has nothing to say any more. */
+static void
+client_finish(struct side *side, struct client *client)
+{
+	client_leave(side, client, stop_time != NEVER ? SHUTDOWN : SESSION, "");
+}
+
 /* Its EOF was read. */
 static void
 client_end(struct side *side, struct client *client)
@@ -1378,7 +1448,7 @@ client_end(struct side *side, struct client *client)
 	client->ended = now;
 	client->unread = 0;
 	if (client->shut)
-		client_leave(side, client, SHUTDOWN, "");
+		client_finish(side, client);
 	else if (conf.eof_hold == 0)
 		client_leave(side, client, END, "");
 	if (client->state == LEAVING)
@@ -1420,8 +1490,7 @@ client_received(struct side *side, struct client *client, size_t size,
 		trace_bytes(flow->name, client->session, ring->bytes +
 		    ring_offset(ring, ring->used), size);
 	if (size > room)
-		flow_drop(flow, size, client->session, now >=
-		    side_expires_at(flow->to) ? "expired" : "overflow");
+		flow_drop(flow, size, client->session, flow_drop_reason(flow));
 	else {
 		ring_put(ring, size);
 		flow_end_drops(flow);
@@ -1604,6 +1673,7 @@ side_is_busy(struct side *side)
 	const struct client *client = side_receiver(side);
 
 	return client != NULL && client->state == OPEN &&
+	    !session_is_over(side, client) &&
 	    now - client->heard < conf.silence;
 }
 
@@ -1632,6 +1702,18 @@ side_refuse(struct side *side, int fd, const char *peer, enum reason reason)
 		side_tell(side);
 }
 
+/* -o: a newcomer and a client that waits alone begin a session. */
+static void
+session_begin(struct side *side, struct client *client)
+{
+	struct client *other = side_receiver(side->in->to);
+
+	if (!conf.sessions || other == NULL || other->partner != 0)
+		return;
+	client->partner = other->session;
+	other->partner = client->session;
+}
+
 /* Lets a newcomer in.  From now on it is sent to. */
 static void
 side_come(struct side *side, int fd, const char *peer)
@@ -1647,6 +1729,7 @@ side_come(struct side *side, int fd, const char *peer)
 	    .ask_wait = ASK_FIRST, .asked = now, .since = now, .heard = now,
 	    .took = now, .alive = now };
 	snprintf(client->peer, sizeof client->peer, "%s", peer);
+	session_begin(side, client);
 	socket_tune(fd);
 	side->connects++;
 	changes++;
@@ -2034,6 +2117,18 @@ stall_at(const struct side *side, const struct client *client)
 	return after(client->took, conf.stall);
 }
 
+/* When a client whose session is over is closed at the latest: it had time to
+ * take what its partner had sent, and then to close. */
+static int64_t
+session_closes_at(const struct side *side, const struct client *client)
+{
+	if (!session_is_over(side, client))
+		return NEVER;
+	if (client->shut && side->out->ring.used == 0)
+		return after(client->took, PATIENCE);
+	return after(client->took, conf.stall);
+}
+
 /* When a client is silent: it acknowledges nothing and sends nothing for twice
  * -k.  Keepalive is not sent while data is unacknowledged (tcp(7)). */
 static int64_t
@@ -2052,7 +2147,8 @@ stuck_at(const struct flow *flow)
 	const struct client *receiver = side_present(flow->to);
 
 	if (conf.lossless || receiver == NULL ||
-	    side_sender(flow->from) == NULL || flow_intake(flow) != WAIT)
+	    side_sender(flow->from) == NULL || flow_intake(flow) != WAIT ||
+	    session_intake(flow) == WAIT)
 		return NEVER;
 	return after(receiver->took, conf.grace);
 }
@@ -2079,7 +2175,7 @@ ask_at(const struct side *side, const struct client *client)
 		wait = sooner(wait, patience / 20 + MSEC);
 	if (flow_is_short(side->out))
 		wait = sooner(wait, client->ask_wait);
-	if (stop_time != NEVER)
+	if (stop_time != NEVER || session_is_over(side, client))
 		wait = sooner(wait, ASK_LAST);
 	return after(client->asked, wait);
 }
@@ -2099,6 +2195,7 @@ side_due(struct side *side)
 		return due;
 	due = sooner(due, half_closed_at(client));
 	due = sooner(due, idle_at(side, client));
+	due = sooner(due, session_closes_at(side, client));
 	due = sooner(due, stall_at(side, client));
 	due = sooner(due, silent_at(side, client));
 	return sooner(due, ask_at(side, client));
@@ -2512,10 +2609,13 @@ client_review(struct side *side, struct client *client)
 	else if (now >= idle_at(side, client))
 		client_leave(side, client, TIMEOUT, " cause=idle");
 	if (client->state == LEAVING || (now < stall_at(side, client) &&
-	    now < silent_at(side, client)))
+	    now < silent_at(side, client) &&
+	    now < session_closes_at(side, client)))
 		return;
 	side_ask(side);		/* it may have acknowledged since */
-	if (now >= stall_at(side, client))
+	if (now >= session_closes_at(side, client))
+		client_leave(side, client, SESSION, "");
+	else if (now >= stall_at(side, client))
 		client_stall(side, client);
 	else if (now >= silent_at(side, client) &&
 	    socket_window_shut(client->fd) > 0)
@@ -2524,26 +2624,28 @@ client_review(struct side *side, struct client *client)
 		client_silence(side, client);
 }
 
-/* During a stop: a client gets EOF when it was sent all that came for it from
- * the other side, until the signal at the least.  One that had sent EOF itself
- * goes when it has acknowledged all. */
+/* During a stop, and when a session is over (-o): a client gets EOF when it was
+ * sent all that came for it from the other side, until the signal at the least.
+ * One that had sent EOF itself goes when it has acknowledged all. */
 static void
 side_finish(struct side *side)
 {
 	const struct side *from = side->out->from;
 	struct client *client = side_receiver(side);
 
-	if (client == NULL || ring_unsent(&side->out->ring) > 0 ||
-	    from->count > 1)
+	if (client == NULL || ring_unsent(&side->out->ring) > 0)
 		return;
-	if (from->count == 1 && from->clients[0].unread > 0)
+	if (stop_time == NEVER && !session_is_over(side, client))
+		return;
+	if (from->count > 1 ||
+	    (from->count == 1 && from->clients[0].unread > 0))
 		return;
 	if (!client->shut) {
 		client->shut = 1;
 		shutdown(client->fd, SHUT_WR);
 	}
 	if (client->state == HALF_CLOSED && side->out->ring.away == 0)
-		client_leave(side, client, SHUTDOWN, "");
+		client_finish(side, client);
 }
 
 /* Does what is due on a side. */
@@ -2554,8 +2656,7 @@ side_review(struct side *side)
 
 	if (client != NULL)
 		client_review(side, client);
-	if (stop_time != NEVER)
-		side_finish(side);
+	side_finish(side);
 	side_expire(side);
 	side_drain(side);
 	if (now >= flow_tells_at(side->in))
@@ -2656,7 +2757,8 @@ listener_accept(struct listener *listener)
 }
 
 /* Time passed in a wait.  For a client that was not read its time of -r and -i
- * did not pass, for one that nothing was held for that of -g and -w did not.
+ * did not pass, for one that nothing was held for that of -g and -w did not,
+ * unless its session is over (-o).
  * None of it passed while the bridge itself was stopped. */
 static void
 clocks_adjust(int64_t elapsed, int64_t paused)
@@ -2672,7 +2774,8 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 			client->alive += paused;
 			if (client->ended > 0)
 				client->ended += paused;
-			if (side->out->ring.used == 0)
+			if (side->out->ring.used == 0 &&
+			    !session_is_over(side, client))
 				client->took = now;
 		}
 }
@@ -2928,7 +3031,7 @@ signals_open(void)
 static const char version_text[] = "tcpbridge " VERSION "\n";
 
 static const char usage_text[] =
-"usage: tcpbridge [-46hlqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
+"usage: tcpbridge [-46hloqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
 "           [-f file] [-g secs] [-H secs] [-i secs] [-k secs]\n"
 "           [-m [host:]port] [-n name] [-r secs] [-t secs] [-w secs]\n"
 "           [[hostA:]portA [hostB:]portB]\n"
@@ -2947,6 +3050,7 @@ static const char usage_text[] =
 "  -l        lossless: never drop, hold the sender back instead\n"
 "  -m addr   serve /metrics and /healthz over HTTP at [host:]port\n"
 "  -n name   name of this bridge, in log and metrics\n"
+"  -o        one session: when a client goes, close the other one, too\n"
 "  -q, -v    log only warnings and errors; also debug lines\n"
 "  -r secs   replace a client only if silent this long (0: always)\n"
 "  -s        log to syslog, not to standard error\n"
@@ -3143,6 +3247,7 @@ option_take(int option, const char *what, char *text)
 	case 'l': conf.lossless = 1; break;
 	case 'm': parse_place(what, text, &conf.places[METRICS]); break;
 	case 'n': conf.name = parse_name(what, text, NAME_SIZE); break;
+	case 'o': conf.sessions = 1; break;
 	case 'q': conf.level = LOG_NOTICE; break;
 	case 'r': conf.silence = parse_seconds(what, text); break;
 	case 's': conf.syslog = 1; break;
@@ -3168,7 +3273,7 @@ options_read(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "--version") == 0)
 		print_and_exit(version_text);
 	while ((option = getopt(argc, argv,
-	    ":46A:B:b:e:f:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
+	    ":46A:B:b:e:f:g:H:hi:k:lm:n:oqr:st:Vvw:x")) != -1) {
 		if (option == 'g' || option == 'H')
 			excluded = option;
 		what[1] = (char)option;
@@ -3180,6 +3285,10 @@ options_read(int argc, char **argv)
 		fatal(2, "-l: excludes -%c", excluded);
 	if (conf.lossless)
 		conf.grace = 0;
+	if (conf.sessions && *conf.file != '\0')
+		fatal(2, "-o: excludes -f");
+	if (conf.sessions && conf.stall == NEVER)
+		fatal(2, "-o: excludes -w 0");
 	operands = argc - optind;
 	if (operands == 1)
 		fatal(2, "side B has no address, only side A: '%s'",

@@ -125,6 +125,9 @@ log_reason(const char *line, const struct reasons *g)
 	} else if (strcmp(reason, "error") == 0) {
 		COUNT(r_error);
 		return g->told != 0;
+	} else if (strcmp(reason, "session") == 0) {
+		COUNT(r_session);
+		return g->session;
 	} else if (strcmp(cause, "idle") == 0) {
 		COUNT(r_idle);
 		return g->idle;
@@ -222,7 +225,8 @@ log_drop(const char *line, int s)
 	if (m->drop_session != 0)
 		log_number(line, "session", m->drop_session);
 	if (!(m->overflow && log_is(line, "reason", "overflow")) &&
-	    !(m->expired && log_is(line, "reason", "expired")))
+	    !(m->expired && log_is(line, "reason", "expired")) &&
+	    !(m->over && log_is(line, "reason", "session")))
 		violate("that was not the reason: %s", line);
 	if (m->t_drop_told != NEVER && W.now - m->t_drop_told < SEC -
 	    TOLERANCE && !C.quiet && W.log_faults == 0 && W.stops == 0)

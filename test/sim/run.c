@@ -36,6 +36,18 @@ option_time(struct chance *d, const char *name, int64_t period, unsigned zero)
 	return ms * MS;
 }
 
+/* Sessions have a die of their own, so the other worlds stay as they were. */
+static void
+config_sessions(uint64_t seed)
+{
+	struct chance d;
+
+	dice_seed(&d, ~seed);
+	C.sessions = C.write > 0 && one_in(&d, 4);
+	if (C.sessions)
+		option("-o");
+}
+
 static void
 config_times(struct chance *d, int64_t period)
 {
@@ -225,6 +237,7 @@ config_make(uint64_t seed)
 	}
 	config_times(&d, period);
 	config_flags(&d);
+	config_sessions(seed);
 	option("--");
 	option(C.any_port ? "0" : "1001");
 	option(C.any_port ? "0" : "1002");

@@ -176,6 +176,7 @@ void	 runq_clear(struct runq *);
 	X(r_replaced_linger, "reason: replaced during -e") \
 	X(r_shutdown, "reason: shutdown") \
 	X(r_error, "reason: error") \
+	X(r_session, "reason: session") \
 	X(r_denied, "refused: denied") \
 	X(r_busy, "refused: busy") \
 	X(r_limit, "refused: limit") \
@@ -194,7 +195,11 @@ void	 runq_clear(struct runq *);
 	X(b_drop_stuck, "dropped: stuck and full") \
 	X(b_expire, "dropped: held data expired") \
 	X(b_expire_new, "dropped: new data expired at once") \
+	X(b_session, "dropped: held data of a session that is over") \
+	X(b_session_new, "dropped: new data of a session that is over") \
 	X(b_replay, "held data met a newcomer") \
+	X(k_last, "a client got bytes of one that had left its session") \
+	X(k_waits, "a newcomer waits for the end of a session") \
 	X(b_wrap, "ring: read across the end") \
 	X(b_full, "ring: full to the last byte") \
 	X(s_drained, "stop: all delivered") \
@@ -266,7 +271,8 @@ enum { CTL_NONE, CTL_SYN, CTL_RESET, CTL_CLIENT_EOF, CTL_CLIENT_RST };
 /* Which reasons there are to close a client. */
 struct reasons {
 	int	 told;			/* fatal errno that a call returned */
-	bool	 eof, lingered, idle, write, unheard, replaced, shutdown;
+	bool	 eof, lingered, idle, write, unheard, replaced, shutdown,
+	    session;
 };
 
 /* A TCP connection: client program, both kernels and the way between. */
@@ -278,6 +284,8 @@ struct tconn {
 	uint64_t name;			/* unique, for the trace */
 	uint64_t serial;		/* order of acceptance, 0: not yet */
 	uint64_t session;		/* as the program numbers them, or 0 */
+	uint64_t partner;		/* -o: serial of the other one, or 0 */
+	bool	 blurred;		/* -o: it is unclear who that is */
 	uint32_t host;			/* last byte of the peer's address */
 	uint16_t port;
 	struct vlisten *door;
@@ -363,7 +371,7 @@ struct tconn {
 	int64_t	 told_unacked;		/* last answer to TIOCOUTQ */
 	uint64_t turn_again;		/* a read was told to try again */
 	struct watch w_decide, w_send, w_read, w_held, w_close, w_leaving,
-	    w_silent;
+	    w_silent, w_over, w_over_all;
 	const char *request;		/* of a metrics client */
 };
 
@@ -417,7 +425,7 @@ extern struct config {
 	size_t	 capacity;
 	int64_t	 eof_keep, grace, expire, idle, keepalive, silent, stats,
 	    write;			/* expire: NEVER for no limit */
-	bool	 lossless, v4, v6, metrics, fds_lowest, tty, quiet;
+	bool	 lossless, sessions, v4, v6, metrics, fds_lowest, tty, quiet;
 	int	 bits[2];		/* of host that -A, -B demand to be 0 */
 	int	 failure;		/* NO_... */
 	uint32_t hosts;			/* addresses of a name, each family */
@@ -560,7 +568,7 @@ extern struct promises {
 	/* What the log has to tell of it. */
 	uint64_t dropped_told;		/* bytes */
 	int64_t	 t_drop, t_drop_told;	/* the last; NEVER: no run of drops */
-	bool	 overflow, expired;	/* what the last one may be called */
+	bool	 overflow, expired, over; /* what the last one may be called */
 	bool	 end_due;		/* something was stored, a second later */
 	/* And of those who came to this side. */
 	uint64_t refused, refused_told;
