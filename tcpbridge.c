@@ -22,6 +22,10 @@
  * exactly what had arrived from it, then it is closed.  What it had not
  * acknowledged goes to the newcomer.
  *
+ * With -o two clients that are there together are a session, and partners.  When
+ * one leaves, the session is over: the other one is sent what had arrived from
+ * it, then EOF, and is closed.  All else that is held is dropped.
+ *
  * One turn of the loop: what is due is done, clients that are leaving are read
  * and closed; fd sets are built from the state alone; pselect() waits; bytes
  * are received, then sent; clients are accepted.
@@ -2637,8 +2641,9 @@ side_finish(struct side *side)
 		return;
 	if (stop_time == NEVER && !session_is_over(side, client))
 		return;
-	if (from->count > 1 ||
-	    (from->count == 1 && from->clients[0].unread > 0))
+	/* What waits for the next session (-o) does not come for this one. */
+	if (from->count > 1 || (from->count == 1 &&
+	    from->clients[0].unread > 0 && session_intake(side->out) != WAIT))
 		return;
 	if (!client->shut) {
 		client->shut = 1;

@@ -114,6 +114,7 @@ test_with_e_a_half_closed_client_stays_in_its_session()
 {
 	client_wait=60
 	session_starts -v -e 5 || return
+	# shellcheck disable=SC2154 # client_dial sets it
 	end_process "$holder_A"
 	wait_log 'event=half_close side=A'
 	client_say B 'the answer'
