@@ -8,29 +8,33 @@ CC = cc
 CFLAGS = -O2
 CPPFLAGS =
 LDFLAGS =
+LDLIBS =
 PREFIX = /usr/local
 MANPREFIX = $(PREFIX)/share/man
 DESTDIR =
 SECS = 60
 ROUNDS = 5
+SUITES =
 
 SCRIPTS = test/run test/deps test/tools/coverage test/tools/examples \
 	test/tools/incidents test/tools/machines test/tools/memcheck \
 	test/tools/mutants test/tools/newcomer test/tools/outages \
-	test/tools/prove test/tools/reconnects test/tools/soak \
-	test/tools/torture test/tools/router.sh test/bench/bench
+	test/tools/prove test/tools/reconnects test/tools/restarts \
+	test/tools/soak test/tools/torture test/tools/router.sh \
+	test/bench/bench
 
 SIM = test/sim/main.c test/sim/run.c test/sim/log.c test/sim/promise.c \
 	test/sim/wait.c test/sim/calls.c test/sim/clients.c \
 	test/sim/network.c test/sim/world.c test/sim/stream.c \
-	test/sim/dice.c test/sim/program.c
+	test/sim/dice.c
+# In the simulation the program is compiled into these.
+PLAYED = test/sim/program.c
 
-# What the project asks of its own code, whatever CFLAGS are.
+# What the project asks of its own code, whatever CFLAGS are.  The numbers in
+# FD_SET are of mixed signs in musl, FreeBSD, illumos and uClibc.
 WARNINGS = -std=c99 -pedantic -Wall -Wextra -Wshadow -Wconversion \
-	-Wstrict-prototypes -Wmissing-prototypes
-# The numbers in musl's FD_SET are of mixed signs.
-SMALL = -Wno-sign-conversion -Os -fomit-frame-pointer \
-	-ffunction-sections -fdata-sections \
+	-Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes
+SMALL = -Os -fomit-frame-pointer -ffunction-sections -fdata-sections \
 	-fno-asynchronous-unwind-tables -fno-unwind-tables
 STATIC = -static -s -Wl,--gc-sections
 TIDY = bugprone-*,cert-*,clang-analyzer-*,$(TIDY_WITHOUT)
@@ -45,14 +49,15 @@ TIDY_WITHOUT = -bugprone-reserved-identifier,-cert-dcl37-c,-cert-dcl51-cpp, \
 all: tcpbridge
 
 tcpbridge: tcpbridge.c
-	$(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ tcpbridge.c
+	$(CC) $(WARNINGS) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) \
+	    -o $@ tcpbridge.c $(LDLIBS)
 
 # Build tcpbridge-static, one small file that needs no library: CC=musl-gcc.
 static: tcpbridge-static
 
 tcpbridge-static: tcpbridge.c
 	$(CC) $(WARNINGS) $(CPPFLAGS) $(SMALL) $(LDFLAGS) $(STATIC) \
-	    -o $@ tcpbridge.c
+	    -o $@ tcpbridge.c $(LDLIBS)
 
 # Install the program and its manual under DESTDIR.
 install: tcpbridge
@@ -77,9 +82,9 @@ clean:
 deps:
 	@sh test/deps
 
-# Run every test suite.
+# Run the tests: all, or make test SUITES='forward orphan' TESTS=test_x.
 test: tcpbridge
-	@sh test/run
+	@sh test/run $(SUITES)
 
 # Run random drops, reconnects and bursts for SECS seconds.
 soak: tcpbridge
@@ -94,20 +99,21 @@ lint:
 	shellcheck -x $(SCRIPTS) test/*.sh .ci/run
 	mandoc -T lint -W warning tcpbridge.1
 	cppcheck --quiet --std=c99 --enable=warning,portability,performance \
-	    --inline-suppr --error-exitcode=1 tcpbridge.c test/tools/*.c
-	clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
-	    tcpbridge.c test/tools/*.c -- -std=c99
-	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null tcpbridge.c
-	gcc $(WARNINGS) -Werror -O1 -fanalyzer -c -o /dev/null \
-	    test/tools/peer.c
+	    --inline-suppr --error-exitcode=1 tcpbridge.c test/tools/*.c \
+	    $(SIM)
+	@for file in tcpbridge.c test/tools/*.c $(SIM); do \
+	    echo "clang-tidy, gcc -fanalyzer: $$file"; \
+	    clang-tidy --quiet --warnings-as-errors='*' --checks='$(TIDY)' \
+	    "$$file" -- -std=c99 && gcc $(WARNINGS) -Wsign-conversion -Werror \
+	    -O1 -fanalyzer -c -o /dev/null "$$file" || exit 1; done
 
 # Run the program in a simulated world for 20 seconds; seeds from the date.
 sim: test/sim/sim
 	test/sim/sim -t 20 -s $$(date +%y%m%d%H%M%S)
 
-test/sim/sim: $(SIM) test/sim/sim.h test/sim/program.h test/sim/calls.h \
+test/sim/sim: $(SIM) $(PLAYED) test/sim/sim.h test/sim/program.h test/sim/calls.h \
 		tcpbridge.c
-	$(CC) $(WARNINGS) $(CPPFLAGS) -O2 -o $@ $(SIM) -lm
+	$(CC) $(WARNINGS) $(CPPFLAGS) -O2 -o $@ $(SIM) $(PLAYED) -lm
 
 # Plant bugs one at a time; a test or the simulation has to catch each.
 mutants:
@@ -124,6 +130,10 @@ torture: tcpbridge
 # Cut line, power and programs of a device, and count its lines.
 outages: tcpbridge
 	@sh test/tools/outages
+
+# Stop and start the bridge under clients that dial again; no byte is lost.
+restarts: tcpbridge
+	@sh test/tools/restarts
 
 # Build and test for every compiler, processor and shell there is.
 machines:
@@ -155,4 +165,4 @@ bench: tcpbridge
 
 .PHONY: all static install uninstall clean deps test soak lint sim mutants \
 	prove torture machines coverage memcheck examples incidents newcomer \
-	bench outages
+	bench outages restarts

@@ -1,9 +1,23 @@
 /*
  * tcpbridge - join two TCP clients that can both only dial out
  *
- * SPDX-License-Identifier: ISC (the text is in README.md)
+ * SPDX-License-Identifier: ISC
  * Copyright (c) 2026 the tcpbridge contributors
  *
+ * Permission to use, copy, modify, and/or distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS.  IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+/*
  * There are two sides, A and B.  The same code serves both.
  *
  *	client of A --recv--> ring A->B --send--> client of B
@@ -98,7 +112,7 @@ enum {
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
 	ASK_SIZE = 4096,	/* sent between two questions, bytes */
 	CLIENTS = 8,		/* of a side, those that are leaving, too */
-	BACKLOG = 128,		/* with 16 quick reconnects had to wait */
+	BACKLOG = 128,		/* at 16 quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
 	PORT_TRIES = 16,	/* ports that the system chooses for port 0 */
 	NETS = 16,		/* networks a side (-A, -B) */
@@ -273,7 +287,7 @@ static int64_t started;		/* when the bridge started */
 static uint64_t sessions;	/* connections so far */
 static uint64_t log_lost, log_told; /* lines not written; what was told */
 static int live, live_shown;	/* -t keeps a line in place; it is there */
-static int is_shared[STDERR_FILENO + 1]; /* a terminal, not opened anew */
+static int is_shared[STDERR_FILENO + 1]; /* a terminal of others, too */
 static int syslog_fd = -1;	/* to syslogd (-s), or -1 */
 static int in_journal;		/* standard error is read by journald */
 static int save_fd = -1, save_loaded; /* of -f; it held something */
@@ -739,6 +753,7 @@ socket_tune(int fd)
 #elif defined TCP_KEEPALIVE	/* its name on macOS */
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPALIVE, idle);
 #endif
+	/* OpenBSD and Haiku have neither: the system's own times count. */
 #if defined TCP_KEEPINTVL && defined TCP_KEEPCNT
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (idle + 2) / 3);
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
@@ -804,18 +819,23 @@ socket_unacked(int fd, size_t away, int finished)
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
-/* How many bytes have arrived and were not read; else what is given. */
+/* How many bytes have arrived and were not read.  POSIX lets a program only look
+ * at the first ones; a system without FIONREAD may have "some" of them. */
 static size_t
-socket_unread(int fd, size_t otherwise)
+socket_unread(int fd, size_t some)
 {
+	ssize_t seen;
+	char bytes[READ_SMALL];
 #ifdef FIONREAD
-	int bytes = 0;
+	int count = 0;
 
-	if (ioctl(fd, FIONREAD, &bytes) >= 0)
-		return bytes > 0 ? (size_t)bytes : 0;
+	if (ioctl(fd, FIONREAD, &count) >= 0)
+		return count > 0 ? (size_t)count : 0;
 #endif
-	(void)fd;
-	return otherwise;
+	seen = recv(fd, bytes, sizeof bytes, MSG_PEEK);
+	if (seen <= 0)
+		return 0;
+	return (size_t)seen < sizeof bytes ? (size_t)seen : some;
 }
 
 /* How a connection ends, though nobody has read that yet. */
@@ -911,7 +931,7 @@ listener_open(struct addrinfo *info, int service)
 	return 0;
 }
 
-/* Closes the last listeners, so that a number of them is left. */
+/* Closes all listeners but the first ones, of which so many stay. */
 static void
 listeners_close(int left)
 {
@@ -1743,7 +1763,8 @@ side_come(struct side *side, int fd, const char *peer)
 }
 
 /* A newcomer.  Its peer is what accept() gave; getpeername() fails on one that
- * was already reset. */
+ * was already reset.  For that one macOS gives no address (xnu,
+ * uipc_syscalls.c): it is served as "unknown:0", unless -A or -B is given. */
 static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
     socklen_t length)
@@ -2628,13 +2649,28 @@ client_review(struct side *side, struct client *client)
 		client_silence(side, client);
 }
 
+/* Whether bytes that had arrived from a client at a stop are still to be read.
+ * Their number may have been a guess. */
+static int
+client_has_unread(struct client *client)
+{
+	size_t unread;
+
+	if (client->unread == 0)
+		return 0;
+	unread = socket_unread(client->fd, client->unread);
+	if (unread < client->unread)
+		client->unread = unread;
+	return client->unread > 0;
+}
+
 /* During a stop, and when a session is over (-o): a client gets EOF when it was
  * sent all that came for it from the other side, until the signal at the least.
  * One that had sent EOF itself goes when it has acknowledged all. */
 static void
 side_finish(struct side *side)
 {
-	const struct side *from = side->out->from;
+	struct side *from = side->out->from;
 	struct client *client = side_receiver(side);
 
 	if (client == NULL || ring_unsent(&side->out->ring) > 0)
@@ -2643,7 +2679,8 @@ side_finish(struct side *side)
 		return;
 	/* What waits for the next session (-o) does not come for this one. */
 	if (from->count > 1 || (from->count == 1 &&
-	    from->clients[0].unread > 0 && session_intake(side->out) != WAIT))
+	    session_intake(side->out) != WAIT &&
+	    client_has_unread(&from->clients[0])))
 		return;
 	if (!client->shut) {
 		client->shut = 1;
@@ -2714,7 +2751,8 @@ loop_review(void)
 }
 
 /* Whether accept() failed for the newcomer alone, accept(2): it has gone, or
- * its network has. */
+ * its network has.  ECONNABORTED is what BSD and illumos say of one that was
+ * reset (FreeBSD: uipc_socket.c, soaccept); what it had sent is lost. */
 static int
 accept_passes(int error)
 {
@@ -2923,7 +2961,8 @@ stop_begin(void)
 	for (side = sides; side < sides + SIDES; side++) {
 		client = side_receiver(side);
 		if (client != NULL && client->state != HALF_CLOSED)
-			client->unread = socket_unread(client->fd, 0);
+			client->unread = socket_unread(client->fd,
+			    conf.capacity);
 	}
 }
 
@@ -3061,7 +3100,10 @@ static const char usage_text[] =
 "  -s        log to syslog, not to standard error\n"
 "  -t secs   log totals this often; on a terminal, one live line\n"
 "  -w secs   close a side that takes no data for this long (60; 0: never)\n"
-"  -x        trace all traffic on standard output, in hex and text\n";
+"  -x        trace all traffic on standard output, in hex and text\n"
+"Examples: tcpbridge 4001 4002\n"
+"          tcpbridge -H 0 -r 5 -m 9100 4001 4002  (Modbus, with metrics)\n"
+"The manual, tcpbridge(1), explains each event of the log in DIAGNOSTICS.\n";
 
 /* Reads digits and moves past them; -1 for none, or for more than the limit. */
 static long
@@ -3311,10 +3353,10 @@ options_read(int argc, char **argv)
 		fatal(2, "both sides have port %d", conf.places[SIDE_A].port);
 }
 
-/* Opens a terminal behind descriptor 1 or 2 anew, non-blocking: of it select()
- * says only that it takes something, which may be less than a line.  Others who
- * use the old descriptor are not touched.  It can't be opened where it belongs
- * to another user, or has no name here (chroot). */
+/* Puts a non-blocking descriptor of the same terminal in the place of 1 or 2.
+ * Of a terminal select() says only that it takes something, which may be less
+ * than a line.  Others who use the old descriptor are not touched.  A terminal
+ * of another user, or without a name here (chroot), can't be opened. */
 static void
 terminal_open(int fd)
 {
@@ -3370,7 +3412,7 @@ terminal_moves(void)
 	    strcmp(term, "dumb") != 0;
 }
 
-/* What does not change: names, and who feeds whom. */
+/* Sets what does not change: names, and which flow is between which sides. */
 static void
 sides_open(void)
 {

@@ -143,6 +143,42 @@ test_an_address_that_is_not_ours_ends_it()
 	assert_refuses 1 192.0.2.1:0
 }
 
+test_what_an_address_lacks_is_told()
+{
+	need_ipv6 || return 0
+	for s in A B; do
+		for wrong in '[fe80::1]:0/a link-local address needs a zone' \
+		    '[::ffff:127.0.0.1]:0/write it as IPv4'; do
+			address=${wrong%/*}
+			set -- "$address" "$host:0"
+			[ "$s" = A ] || set -- "$host:0" "$address"
+			bridge_run "$@"
+			assert_refuses 1 "side $s: ${address%:0}" "${wrong#*/}"
+		done
+	done
+}
+
+# In a network of its own that has no IPv6 address.
+test_a_family_that_the_system_lacks_is_skipped()
+{
+	need_linux && need_root && need_native && need unshare ip || return 0
+	# shellcheck disable=SC2016 # another shell's words
+	echo 'echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
+	    ip link set lo up && exec "$@"' >"$work/only_v4"
+	without_v6="unshare -n sh $work/only_v4"
+	$without_v6 true 2>/dev/null ||
+	    { skip 'no network of its own'; return 0; }
+	bridge_under=$without_v6
+	bridge_start -v -m 0 -- 127.0.0.1:0 127.0.0.1:0
+	wait_log 'level=debug event=skip service=metrics addr=\[::1\]:[0-9]* error=".*"$'
+	wait_log 'event=listen service=metrics addr=127\.0\.0\.1:[1-9]'
+	bridge_stop
+	bridge_launch -6 -m 0 -- 0 0
+	bridge_ends 1
+	wait_log '^tcpbridge: -m: \*: '
+	: >"$log"
+}
+
 # The resolver is told not to insist.
 test_a_name_that_does_not_resolve_ends_it()
 {

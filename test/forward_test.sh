@@ -108,8 +108,7 @@ test_a_small_ring_goes_round_under_a_slow_reader()
 		client_open "$side" || return
 		sipper_open "$other" 3001 1 4096
 		client_feed "$side" "$work/stream"
-		wait_grown 20 "$work/stream" "$work/sipped"
-		assert_same_bytes 'the stream' "$work/stream" "$work/sipped"
+		assert_gets_same 'the stream' "$work/stream" "$work/sipped" 20
 	done
 }
 
@@ -136,8 +135,10 @@ test_a_message_costs_three_system_calls()
 	"$PEER" pingpong "$port_A" "$port_B" 200
 	bridge_kill
 	end_process "$tracer"
+	# Three for each, and up to 100 for two that come; one more for each
+	# would be 1600.
 	calls=$(grep -c '' "$work/trace")
-	[ "$calls" -le 1260 ]
+	[ "$calls" -le 1300 ]
 	assertTrue "$calls calls for 400 messages and two clients" $?
 }
 

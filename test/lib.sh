@@ -110,15 +110,31 @@ nap()
 # wait_log PATTERN [SECS]: asserts that a line of the log matches in time.
 wait_log()
 {
-	wait_until "${2:-10}" grep -q -e "$1" "$log"
+	log_gets 1 "$1" "${2:-10}"
 	assertTrue "the log has no line '$1'" $?
 }
 
 # wait_count N PATTERN [SECS]: asserts that N lines match in time.
 wait_count()
 {
-	wait_until "${3:-10}" log_has "$1" "$2"
+	log_gets "$1" "$2" "${3:-10}"
 	assertTrue "the log has no $1 lines '$2'" $?
+}
+
+# log_gets N PATTERN SECS: waits until N lines match; one process where the
+# helper is there.  Without it naps by itself, for wait_until may call it.
+log_gets()
+{
+	gets_left=$(($3 * 100 * PATIENCE))
+	if [ -n "$PEER" ]; then
+		"$PEER" wait "$log" "$1" "$2" "$gets_left"
+		return
+	fi
+	until log_has "$1" "$2"; do
+		[ "$gets_left" -gt 0 ] || return 1
+		nap 5
+		gets_left=$((gets_left - 5))
+	done
 }
 
 # log_count PATTERN: prints how many lines match.
@@ -534,33 +550,13 @@ descriptors()
 # ---- totals ----
 
 # totals_come: makes the bridge log its totals, and waits for the four lines;
-# sets $totals to all that the log has.  It naps by itself, for wait_until calls
-# it.
+# sets $totals to all that the log has.
 totals_come()
 {
 	totals_lines=$(log_count 'event=stats')
 	tell USR1 "$bridge_pid" || return 1
-	totals_tries=$((100 * PATIENCE))
-	until totals=$(grep 'event=stats' "$log") &&
-	    has_lines $((totals_lines + 4)) "$totals"; do
-		totals_tries=$((totals_tries - 1))
-		[ "$totals_tries" -gt 0 ] || return 1
-		sleep "$nap"
-	done
-}
-
-# has_lines N TEXT: tells whether it has at least N lines.
-has_lines()
-{
-	lines_missing=$1
-	set -f
-	IFS='
-'
-	# shellcheck disable=SC2086 # a line is a word
-	set -- $2
-	unset IFS
-	set +f
-	[ $# -ge "$lines_missing" ]
+	log_gets $((totals_lines + 4)) event=stats 5 || return 1
+	totals=$(grep 'event=stats' "$log")
 }
 
 # totals_ask: asserts that they come.
@@ -641,8 +637,7 @@ client_open()
 {
 	opened=$(log_count "event=connect side=$1")
 	client_dial "$@"
-	nap 2		# it is never there at once
-	wait_until 10 log_has $((opened + 1)) "event=connect side=$1"
+	log_gets $((opened + 1)) "event=connect side=$1" 10
 	assertTrue "no client ${2:-$1} at side $1" $?
 }
 
@@ -782,26 +777,35 @@ client_pending()
 client_hears()
 {
 	printf '%s' "$2" >"$work/expected"
-	if wait_until "${3:-10}" cmp -s "$work/expected" "$work/$1.got"; then
-		assertTrue 0
-	else
-		assert_same_bytes "what client $1 got" "$work/expected" \
-		    "$work/$1.got"
-	fi
+	client_hears_file "$1" "$work/expected" "${3:-10}"
 }
 
 # client_hears_file NAME FILE [SECS]: the same for the bytes of a file; the
 # seconds are those in which nothing more comes.
 client_hears_file()
 {
-	wait_grown "${3:-20}" "$2" "$work/$1.got"
-	assert_same_bytes "what client $1 got" "$2" "$work/$1.got"
+	assert_gets_same "what client $1 got" "$2" "$work/$1.got" "${3:-20}"
 }
 
-# wait_grown SECS FILE GROWING: waits until the second is as long as the first;
-# fails if it grows no more for that long.
-wait_grown()
+# assert_gets_same WHAT EXPECTED GROWING SECS: asserts that the second file gets
+# the bytes of the first; the seconds are those in which it does not grow.
+assert_gets_same()
 {
+	if gets_same "$4" "$2" "$3"; then
+		assertTrue 0
+	else
+		assert_same_bytes "$1" "$2" "$3"
+	fi
+}
+
+# gets_same SECS FILE GROWING: waits for that, or until it grows no more for so
+# long.
+gets_same()
+{
+	if [ -n "$PEER" ]; then
+		"$PEER" same "$2" "$3" $(($1 * 100 * PATIENCE))
+		return
+	fi
 	grown_to=$(size "$2")
 	while
 		grown_from=$(size "$3")
@@ -811,6 +815,7 @@ wait_grown()
 		[ "$grown" -gt "$grown_from" ] && [ "$grown" -lt "$grown_to" ] ||
 		    return 1
 	done
+	cmp -s "$2" "$3"
 }
 
 # client_heard_nothing NAME: asserts that it has got no byte.
@@ -985,6 +990,28 @@ need_proc()
 need_root()
 {
 	[ "$(id -u)" -eq 0 ] || skip 'not root'
+}
+
+# need_user: sets $as_user to words that run a command as another user, without
+# any right of root's.
+need_user()
+{
+	need_root && need_native && need setpriv || return 1
+	as_user="setpriv --reuid 65534 --regid 65534 --clear-groups"
+	# The shell of busybox prefers its own setpriv, which has no --reuid.
+	$as_user true 2>/dev/null || skip 'this setpriv changes no user'
+}
+
+# need_apart DIRECTORY: sets $apart to words that run a command with a /dev of
+# its own, that directory.
+need_apart()
+{
+	need_linux && need_root && need_native && need unshare || return 1
+	# shellcheck disable=SC2016 # another shell's words
+	echo 'mount --bind "$1" /dev && shift && exec "$@"' >"$work/apart"
+	apart="unshare -m sh $work/apart $1"
+	$apart true 2>"$work/apart.err" ||
+	    skip "no /dev of its own: $(cat "$work/apart.err")"
 }
 
 need_ipv6()

@@ -305,6 +305,33 @@ test_other_methods_are_not_allowed()
 	done
 }
 
+# As proxies ask (RFC 9112, 3.2.2); what stands before the path is any host.
+test_a_target_may_be_absolute()
+{
+	served
+	asked '200 OK' 'GET http://localhost/metrics HTTP/1.1' \
+	    "GET http://$host:$metrics/healthz HTTP/1.0" \
+	    'GET HTTP://[::1]:9/healthz?a=/b HTTP/1.1'
+	assertEquals IDLE "$(tail -n 1 "$work/answer")"
+	asked '404 Not Found' 'GET http://localhost/ HTTP/1.1' \
+	    'GET http://localhost HTTP/1.1' 'GET http://metrics HTTP/1.1'
+}
+
+test_a_star_is_a_target()
+{
+	served
+	asked '405 Method Not Allowed' 'OPTIONS * HTTP/1.1'
+	asked '404 Not Found' 'GET * HTTP/1.1'
+}
+
+# Some clients end a request with one line too many (RFC 9112, 2.2).
+test_empty_lines_before_a_request_are_passed_over()
+{
+	served
+	asked '200 OK' '\r\nGET /healthz HTTP/1.1' '\n\r\nGET /healthz HTTP/1.0'
+	assertEquals IDLE "$(tail -n 1 "$work/answer")"
+}
+
 test_what_is_no_request_is_a_bad_request()
 {
 	served

@@ -52,6 +52,45 @@ test_a_name_that_would_need_an_escape_is_a_usage_error()
 	done
 }
 
+# The first and the last character of each length, and those around the ones
+# that UTF-8 has not (RFC 3629).
+test_a_name_may_be_any_utf_8()
+{
+	for name in 'Käse' 'насос-7' '水泵' '\302\241' '\337\277' \
+	    '\340\240\200' '\355\237\277' '\356\200\200' '\357\277\277' \
+	    '\360\220\200\200' '\364\217\277\277'; do
+		# shellcheck disable=SC2059 # it is a format
+		name=x$(printf "$name")
+		bridge_start -n "$name"
+		assert_named "name=$name"
+	done
+}
+
+test_a_name_that_is_no_utf_8_is_a_usage_error()
+{
+	for name in '\200' '\277' 'caf\351' 'caf\351s' '\303' '\303(' \
+	    '\342\202' '\342\202x' '\360\237\233' '\300\257' '\301\277' \
+	    '\340\237\277' '\355\240\200' '\355\277\277' \
+	    '\360\217\277\277' '\364\220\200\200' '\365\200\200\200' '\377'
+	do
+		# shellcheck disable=SC2059 # it is a format
+		bridge_run -n "$(printf "$name")" 127.0.0.1:0 127.0.0.1:0
+		assert_refuses 2 '-n: not UTF-8: ' || echo "    for: $name"
+	done
+}
+
+test_a_name_has_at_most_64_bytes()
+{
+	long=$(printf '%064d' 7)
+	wide=$(printf '%032d' 0 | sed 's/0/ä/g')
+	for name in "$long" "$wide"; do
+		bridge_start -n "$name"
+		assert_named "name=$name"
+		bridge_run -n "x$name" 127.0.0.1:0 127.0.0.1:0
+		assert_refuses 2 '-n: not 1 to 64 bytes'
+	done
+}
+
 test_without_the_option_no_line_has_a_name()
 {
 	bridge_start
@@ -81,18 +120,26 @@ info=30
 # place of the system's log.
 need_syslog()
 {
-	need_linux && need_root && need_native && need unshare || return 1
 	mkdir -p "$work/dev"
 	rm -f "$work/dev/log" "$work/syslog"
-	# shellcheck disable=SC2016 # another shell's words
-	echo 'mount --bind "$1" /dev && shift && exec "$@"' >"$work/apart"
-	bridge_under="unshare -m sh $work/apart $work/dev"
-	$bridge_under true 2>"$work/apart.err" ||
-	    { skip "no /dev of its own: $(cat "$work/apart.err")" || return; }
-	socat -u "UNIX-RECV:$work/dev/log" "OPEN:$work/syslog,creat" &
-	# shellcheck disable=SC2034 # it is for lib.sh
-	undo="end_process $!"
+	need_apart "$work/dev" || return
+	bridge_under=$apart
+	# shellcheck disable=SC2034,SC2016 # it is for lib.sh, which evaluates it
+	undo='end_process "$syslogd"'
+	syslogd_start
+}
+
+syslogd_start()
+{
+	socat -u "UNIX-RECV:$work/dev/log" "OPEN:$work/syslog,creat,append" &
+	syslogd=$!
 	wait_until 5 test -S "$work/dev/log"
+}
+
+syslogd_end()
+{
+	end_process "$syslogd"
+	rm -f "$work/dev/log"
 }
 
 # syslog_start [OPTIONS]: starts a bridge that logs there.
@@ -180,6 +227,92 @@ test_syslog_under_quiet_gets_no_info()
 	wait_syslog "$warning>.* event=drop"
 	syslog_has "$info>"
 	assertFalse 'info lines' $?
+}
+
+test_syslog_that_is_not_there_yet_gets_what_comes_later()
+{
+	need_syslog || return 0
+	syslogd_end
+	blind_start -s || return
+	wait_log '^tcpbridge: -s: /dev/log: .*; lines are lost until a syslogd listens there$'
+	assertEquals 'lines on standard error' 1 "$(log_count '')"
+	: >"$log"		# it is no line of the log
+	syslogd_start
+	client_dial A
+	wait_syslog "$warning>.* event=log_lost lines=[1-9][0-9]*\$"
+	wait_syslog "$info>.* event=connect side=A session=3 "
+}
+
+# What it does not take is lost, and nobody waits for it.
+test_syslog_that_hangs_stalls_nothing()
+{
+	need_peer && need_syslog || return 0
+	syslog_start || return
+	client_dial B
+	wait_syslog "$info>.* event=connect side=B"
+	kill -STOP "$syslogd"
+	"$PEER" burst "$port_A" 300 100 >"$work/sent"
+	client_hears_file B "$work/sent"
+	kill -CONT "$syslogd"
+	client_dial A
+	client_say A 'and then'
+	wait_syslog "$warning>.* event=log_lost lines=[1-9][0-9]*\$"
+	wait_syslog "$info>.* event=connect side=A session=302 "
+}
+
+test_syslog_that_is_started_again_misses_nothing()
+{
+	need_syslog || return 0
+	syslog_start || return
+	syslogd_end
+	syslogd_start
+	client_dial A
+	wait_syslog "$info>.* event=connect side=A session=1 "
+	client_close A
+	wait_syslog "$info>.* event=disconnect side=A session=1 "
+	syslog_has '.* event=log_lost'
+	assertFalse 'lines were lost' $?
+}
+
+# ---- the journal ----
+
+# id_of FILE: prints its device and inode.
+id_of()
+{
+	stat -c %d:%i "$1" 2>/dev/null || stat -f %d:%i "$1"
+}
+
+test_each_line_in_the_journal_begins_with_its_level()
+{
+	need stat || return 0
+	: >"$work/journal"
+	bridge_before="exec 2>>'$work/journal'
+	    JOURNAL_STREAM=$(id_of "$work/journal"); export JOURNAL_STREAM"
+	blind_start -v -b 4 || return
+	client_dial A
+	client_say A 'too long'
+	wait_until 10 grep -q event=drop "$work/journal"
+	bridge_stop
+	wrong=$(grep -v -e '^<4>time=[^ ]* level=warn event=' \
+	    -e '^<5>time=[^ ]* level=info event=ready ' \
+	    -e '^<6>time=[^ ]* level=info event=' \
+	    -e '^<5>time=[^ ]* level=info event=stop ' \
+	    -e '^<7>time=[^ ]* level=debug event=' "$work/journal")
+	assertNull "without its level: $wrong" "$wrong"
+	grep -q '^<4>.* event=drop ' "$work/journal"
+	assertTrue 'no warning' $?
+}
+
+# Who is started by a service, but not with its standard error.
+test_what_is_not_the_journal_has_no_levels()
+{
+	need stat || return 0
+	: >"$work/other"
+	for id in "$(id_of "$work/other")" 1 '' :; do
+		bridge_before="JOURNAL_STREAM=$id; export JOURNAL_STREAM"
+		bridge_start
+		refute_log '^<'
+	done
 }
 
 # shellcheck source=/dev/null

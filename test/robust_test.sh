@@ -169,17 +169,57 @@ test_a_log_whose_reader_is_gone_does_not_end_it()
 	assertTrue 'it is gone' $?
 }
 
-test_a_stopped_terminal_does_not_stall_it()
+# stopped_terminal: has the bridge log to a terminal that nobody reads.
+stopped_terminal()
 {
-	need_peer && need_linux || return 0
 	face A
 	terminal_make "$log"
 	reader=$terminal
 	bridge_before="exec 2>'$work/tty'"
 	bridge_start -n "$(printf '%064d' 0)" || return
 	unread_log
+}
+
+test_a_stopped_terminal_does_not_stall_it()
+{
+	need_peer && need_linux || return 0
+	stopped_terminal
 	bridge_stop
 	end_process "$reader"
+}
+
+# It can't open that terminal anew, so it shares it with others, and must not
+# leave it non-blocking for them.
+test_a_stopped_terminal_of_another_user_does_not_stall_it()
+{
+	need_peer && need_linux && need_user || return 0
+	undo="TCPBRIDGE='$TCPBRIDGE'"
+	chmod 755 "$work"
+	cp "$TCPBRIDGE" "$work/copy" && chmod 755 "$work/copy"
+	TCPBRIDGE=$work/copy
+	bridge_under=$as_user
+	stopped_terminal
+	standard_error_blocks
+	bridge_stop
+	end_process "$reader"
+}
+
+test_a_stopped_terminal_without_a_name_does_not_stall_it()
+{
+	mkdir "$work/dev"
+	need_peer && need_apart "$work/dev" || return 0
+	bridge_under=$apart
+	stopped_terminal
+	standard_error_blocks
+	bridge_stop
+	end_process "$reader"
+}
+
+standard_error_blocks()
+{
+	case $(awk '/^flags/ { print $2 }' "/proc/$bridge_pid/fdinfo/2") in
+	*[4567]???) fail 'standard error was left non-blocking' ;;
+	esac
 }
 
 # The log is a file that may not grow past one or two kilobytes.

@@ -156,12 +156,50 @@ test_help_names_every_option_on_standard_output()
 	assertTrue "$widest columns" "[ $widest -le 80 ]"
 }
 
+test_the_examples_of_the_help_can_be_typed()
+{
+	bridge_run -h
+	examples=$(sed -n 's/^Examples://; s/^ *\(tcpbridge [^(]*\).*/\1/p' \
+	    "$work/stdout")
+	assertEquals 'examples' 2 "$(echo "$examples" | grep -c .)"
+	# Its ports may be taken here; 0 is one that is not.
+	echo "$examples" | sed "s/4001/-- &/; s/[0-9]\{4\}/$host:0/g" \
+	    >"$work/examples"
+	while read -r _ arguments; do
+		# shellcheck disable=SC2086 # words
+		bridge_start $arguments || return 0
+		bridge_stop
+	done <"$work/examples"
+}
+
+test_the_help_says_where_the_log_is_explained()
+{
+	bridge_run -h
+	assertContains "$(cat "$work/stdout")" 'tcpbridge(1)'
+	assertContains "$(cat "$work/stdout")" DIAGNOSTICS
+}
+
 test_version_is_one_line_on_standard_output()
 {
 	bridge_run -V
 	assertEquals 'status' 0 "$bridge_status"
 	assertEquals 'bytes on standard error' 0 "$(size "$work/stderr")"
 	assertEquals 'lines' 1 "$(grep -c '^tcpbridge [0-9]' "$work/stdout")"
+}
+
+test_the_long_names_of_help_and_version_say_the_same()
+{
+	for option in --help -h --version -V; do
+		bridge_run "$option"
+		assertEquals "status of $option" 0 "$bridge_status"
+		assertEquals 'bytes on standard error' 0 \
+		    "$(size "$work/stderr")"
+		mv "$work/stdout" "$work/said$option"
+	done
+	assert_same_bytes --help "$work/said-h" "$work/said--help"
+	assert_same_bytes --version "$work/said-V" "$work/said--version"
+	bridge_run --help "$host:0" "$host:0"
+	assert_refuses 2 '--: unknown'
 }
 
 test_options_may_be_grouped_and_ended()

@@ -227,7 +227,7 @@ dequeue(struct vlisten *l)
 
 	l->queued--;
 	memmove(&l->queue[0], &l->queue[1],
-	    (size_t)l->queued * sizeof l->queue[0]);
+	    (size_t)l->queued * sizeof (struct tconn *));
 	return c;
 }
 
@@ -339,7 +339,7 @@ sim_getaddrinfo(const char *name, const char *serv,
 			list[n].ai_family = family;
 			list[n].ai_socktype = SOCK_STREAM;
 			list[n].ai_addrlen = address_make(&addrs[n], family,
-			    host % C.hosts, (uint16_t)atoi(serv));
+			    host % C.hosts, (uint16_t)strtol(serv, NULL, 10));
 			list[n].ai_addr = (struct sockaddr *)&addrs[n];
 			if (n > 0)
 				list[n - 1].ai_next = &list[n];

@@ -615,8 +615,8 @@ check_refusal(struct tconn *c)
 	} else if (c->faulty || c->fd >= FD_SETSIZE) {
 		COUNT(r_limit);
 		m->refusal = "limit";
-	} else if (C.silent > 0 && is_present(old) != 0 && !half_closed(old) &&
-	    passed(old->heard, C.silent) != 1) {
+	} else if (C.silent > 0 && old != NULL && is_present(old) != 0 &&
+	    !half_closed(old) && passed(old->heard, C.silent) != 1) {
 		COUNT(r_busy);
 		m->refusal = "busy";
 		if (!program_is_1 && !C.no_outq && (old->dead ||
@@ -642,6 +642,22 @@ note_drop(int s, bool overflow, bool expired, bool over)
 }
 
 /*
+ * "If the line comes back, the client is present again, and nothing is lost":
+ * nothing is dropped for a silent client that has acknowledged something.
+ */
+static void
+check_silent(int s)
+{
+	const struct tconn *r = newest(!s);
+
+	if (r != NULL && r == M[s].taker && r->silent && !r->gone &&
+	    !C.no_outq && r->counted < r->out_acked)
+		violate("bytes of %s are dropped for %s, which was silent and "
+		    "has acknowledged %" PRIu64 " more", side_text(s),
+		    conn_text(r), r->out_acked - r->counted);
+}
+
+/*
  * "Past the capacity, new bytes are dropped, counted and logged": for an
  * absent receiver, or one that is stuck.  "-l: never drop."  "A read of up to
  * 4096 bytes is held or dropped whole."
@@ -658,6 +674,7 @@ check_drop(int s)
 		COUNT(b_session_new);
 		return;
 	}
+	check_silent(s);
 	if (expired != 0) {
 		COUNT(b_expire_new);
 		return;
@@ -781,6 +798,7 @@ settle_expired(int s, uint64_t n)
 	if (n != m->held.bytes - m->given)
 		violate("%" PRIu64 " bytes expired of %" PRIu64 " held and "
 		    "not on their way", n, m->held.bytes - m->given);
+	check_silent(s);
 	if (over)
 		COUNT(b_session);
 	else
@@ -1151,7 +1169,7 @@ promise_closed(struct tconn *c)
 		continue;
 	m->count--;
 	memmove(&m->line[i], &m->line[i + 1], (size_t)(m->count - i) *
-	    sizeof m->line[0]);
+	    sizeof (struct tconn *));
 	if (c->kept && newest(c->side) == NULL && m->t_absent == NEVER)
 		m->t_absent = W.now;
 }
@@ -1244,6 +1262,18 @@ has_place(int s)
 }
 
 /*
+ * "Looks for acknowledgements each half of this time", of -k, so it may notice
+ * by so much later that a silent client is back.
+ */
+static int64_t
+asked_late(const struct tconn *r)
+{
+	if (r == NULL || !r->silent)
+		return 0;
+	return C.keepalive > 0 ? C.keepalive / 2 : C.write / 4;
+}
+
+/*
  * "A sender is read when there is room and its receiver takes."  "Hold a
  * sender back until its receiver has taken no byte for -g": the program may
  * have heard late of what it took last, so the sender waits for twice that.
@@ -1268,7 +1298,8 @@ watch_reading(int s)
 	    is_stuck(r) == 1, C.grace + C.grace / 10 + SOON_ROOM,
 	    "%s is not read, and %s is stuck", conn_text(c),
 	    r == NULL ? "-" : conn_text(r));
-	must(&c->w_read, comes && has_place(s), SOON_ROOM, "%s is not read: %" PRIu64 " bytes have come, there is room for %"
+	must(&c->w_read, comes && has_place(s), SOON_ROOM + asked_late(r),
+	    "%s is not read: %" PRIu64 " bytes have come, there is room for %"
 	    PRIu64, conn_text(c), conn_unread(c), space_true(s));
 }
 

@@ -352,7 +352,7 @@ run_years(double years, uint64_t seed)
 	for (i = 0; i < 2; i++) {
 		W.actors[i].side = i;
 		W.actors[i].period = SEC;
-		W.actors[i].t_act = (i + 1) * 300 * MS;
+		W.actors[i].t_act = 300 * MS * (i + 1);
 	}
 	W.t_signal[1] = (int64_t)(years * 365.25 * 86400.0) * SEC;
 	sim_exit(program_main(C.argc, C.argv));

@@ -18,7 +18,6 @@
  *	reconnect   A stays; B goes and comes back, and waits for a byte
  *	idle        both are connected and silent for that many seconds
  *	orphan      the same with A alone
- *	risk        A sends 20 MB to a B that reads nothing, then resets
  *	fill        A alone sends 8 MiB and goes, then B does the same
  *
  * The result is one line of key=value pairs on standard output.  Times are on
@@ -60,7 +59,6 @@
 #define BURST		256	/* messages sent before looking up again */
 #define SAMPLES_MAX	1000000	/* round trips remembered */
 #define CYCLES_MAX	20	/* reconnects in one run */
-#define RISK_BYTES	20000000
 #define FILL_BYTES	8388608
 #define PATIENCE	2.0	/* seconds without a byte that end a run */
 #define BARE_BUFFER	4194304	/* bytes moved at most by a bare relay */
@@ -695,21 +693,6 @@ send_until_stuck(int fd, uint64_t n)
 }
 
 static void
-run_risk(void)
-{
-	struct linger reset = { 1, 0 };
-	struct usage before = usage_now();
-
-	send_until_stuck(pairs[0].fd[END_A], RISK_BYTES);
-	setsockopt(pairs[0].fd[END_B], SOL_SOCKET, SO_LINGER, &reset,
-	    sizeof reset);
-	close(pairs[0].fd[END_B]);
-	rest(0.1);
-	printf("bytes=%d", RISK_BYTES);
-	print_usage(&before);
-}
-
-static void
 run_fill(void)
 {
 	struct usage before = usage_now();
@@ -833,8 +816,6 @@ run(const char *mode, double seconds)
 		run_idle(seconds, 0);
 	else if (strcmp(mode, "orphan") == 0)
 		run_idle(seconds, 1);
-	else if (strcmp(mode, "risk") == 0)
-		run_risk();
 	else if (strcmp(mode, "fill") == 0)
 		run_fill();
 	else

@@ -1,9 +1,11 @@
 /*
  * numbered: says, hears and checks numbered lines, for test/tools/outages.
  *
- *	say host port count rate
+ *	say host port count rate [again]
  *			dial and send that many lines, rate of them a second;
- *			print "said" after the last one, and stay connected
+ *			print "said" after the last one, and stay connected;
+ *			again: dial until somebody answers, and dial again when
+ *			the connection ends, with the line that is due then
  *	hear how host port file
  *			dial until somebody answers, and write to the file
  *			what comes, until it ends or a signal does
@@ -177,26 +179,45 @@ forget_input(int fd, long ms)
 	return recv(fd, block, sizeof(block), 0) > 0;
 }
 
+/* Waits for a time, while the connection lasts; 0 once it has ended. */
+static int
+wait_until_ms(int fd, long time)
+{
+	long left;
+
+	while ((left = time - now_ms()) > 0)
+		if (!forget_input(fd, left))
+			return 0;
+	return 1;
+}
+
 static int
 say(char **arg)
 {
 	char line[LINE + 1];
 	long count = number(arg[2], LINES_MAX), rate = number(arg[3], 1000);
-	long began = now_ms(), n, due;
-	int fd = dial(arg[0], arg[1], PLAIN);
+	long began = now_ms(), n = 0;
+	int again = arg[4] != NULL, fd = dial(arg[0], arg[1], PLAIN);
 
-	if (fd == -1)
+	signal(SIGPIPE, SIG_IGN);
+	if (fd == -1 && !again)
 		fail("connect");
-	for (n = 0; n < count; n++) {
-		for (;;) {
-			due = began + n * 1000 / rate - now_ms();
-			if (due <= 0)
-				break;
-			if (!forget_input(fd, due))
-				fail("the bridge closed");
+	while (n < count) {
+		if (fd == -1) {
+			pause_ms(100);
+			fd = dial(arg[0], arg[1], PLAIN);
+			continue;
 		}
 		make_line(line, n);
-		write_all(fd, line, LINE);
+		if (wait_until_ms(fd, began + n * 1000 / rate) &&
+		    write(fd, line, LINE) == LINE) {
+			n++;
+			continue;
+		}
+		if (!again)
+			fail("the bridge closed");
+		close(fd);
+		fd = -1;
 	}
 	puts("said");
 	fflush(stdout);

@@ -31,6 +31,16 @@
  *				next.  Tells how many answers were right, how
  *				many wrong and how many did not come
  *
+ * Waiting, which takes the shell two processes a look.  The time is counted in
+ * naps, not by the clock, as in wait_until of lib.sh:
+ *
+ *	wait file count pattern hundredths
+ *				until so many lines of the file match, a basic
+ *				regular expression; 1 if they don't in time
+ *	same file other hundredths
+ *				until the other file has the same bytes; 1 if
+ *				it has not, and did not grow for that time
+ *
  * Parents replace themselves with a command:
  *
  *	plain command ...	no signal ignored or blocked
@@ -42,11 +52,13 @@
 #include <sys/types.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <regex.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -397,6 +409,105 @@ master(char **arg)
 	return 0;
 }
 
+/* Naps a little longer each time; returns 0 when the time is over. */
+static int
+nap(long *left, long *hundredths)
+{
+	if (*left <= 0)
+		return 0;
+	pause_ms(10 * *hundredths);
+	*left -= *hundredths;
+	if (*hundredths < 8)
+		*hundredths *= 2;
+	return 1;
+}
+
+/* How many whole lines of the file match that were not seen before. */
+static long
+matches(FILE *file, const regex_t *pattern)
+{
+	static char *line;
+	static size_t size;
+	long count = 0, seen = ftell(file);
+	ssize_t n;
+
+	clearerr(file);
+	while ((n = getline(&line, &size, file)) > 0 && line[n - 1] == '\n') {
+		line[n - 1] = '\0';
+		count += regexec(pattern, line, 0, NULL, 0) == 0;
+		seen = ftell(file);
+	}
+	/* The last line is still being written. */
+	if (fseek(file, seen, SEEK_SET) == -1)
+		fail("fseek");
+	return count;
+}
+
+static int
+wait_lines(char **arg)
+{
+	FILE *file = fopen(arg[0], "r");
+	long missing = number(arg[1]), left = number(arg[3]), hundredths = 1;
+	regex_t pattern;
+
+	if (file == NULL)
+		fail(arg[0]);
+	if (regcomp(&pattern, arg[2], REG_NOSUB) != 0) {
+		fprintf(stderr, "peer: not a pattern: '%s'\n", arg[2]);
+		return 2;
+	}
+	while ((missing -= matches(file, &pattern)) > 0)
+		if (!nap(&left, &hundredths))
+			return 1;
+	return 0;
+}
+
+static off_t
+file_size(const char *name)
+{
+	struct stat file;
+
+	return stat(name, &file) == -1 ? -1 : file.st_size;
+}
+
+static int
+is_same(const char *name, const char *other)
+{
+	static char left[BLOCK], right[BLOCK];
+	FILE *one = fopen(name, "r"), *two = fopen(other, "r");
+	size_t n, m;
+	int same;
+
+	if (one == NULL || two == NULL)
+		fail("same");
+	do {
+		n = fread(left, 1, sizeof(left), one);
+		m = fread(right, 1, sizeof(right), two);
+		same = n == m && memcmp(left, right, n) == 0;
+	} while (same && n > 0);
+	fclose(one);
+	fclose(two);
+	return same;
+}
+
+static int
+same(char **arg)
+{
+	long time = number(arg[2]), left = time, hundredths = 1;
+	off_t size = file_size(arg[0]), before = -1, now;
+
+	for (;;) {
+		now = file_size(arg[1]);
+		if (now == size && is_same(arg[0], arg[1]))
+			return 0;
+		if (now > before && now < size)
+			left = time;
+		before = now;
+		if (!nap(&left, &hundredths))
+			return 1;
+	}
+}
+
 static int
 replace_by(char **command)
 {
@@ -451,6 +562,8 @@ static const struct task {
 	{ "first", 3, first },
 	{ "slave", 2, slave },
 	{ "master", 3, master },
+	{ "wait", 4, wait_lines },
+	{ "same", 3, same },
 	{ "plain", 1, plain },
 	{ "inherit", 2, inherit },
 };
