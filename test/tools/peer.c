@@ -49,6 +49,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <fcntl.h>
 #include <regex.h>
