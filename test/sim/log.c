@@ -125,6 +125,9 @@ log_reason(const char *line, const struct reasons *g)
 	} else if (strcmp(reason, "error") == 0) {
 		COUNT(r_error);
 		return g->told != 0;
+	} else if (strcmp(reason, "session") == 0) {
+		COUNT(r_session);
+		return g->session;
 	} else if (strcmp(cause, "idle") == 0) {
 		COUNT(r_idle);
 		return g->idle;
@@ -230,7 +233,7 @@ tale_is_drop(const struct tale *t)
 {
 	int s = t >= M[1].tales && t < M[1].tales + TALES;
 
-	return t - M[s].tales <= TALE_EXPIRED;
+	return t - M[s].tales <= TALE_SESSION;
 }
 
 /* Something happens that comes in runs. */
@@ -325,6 +328,8 @@ log_drop(const char *line, int s)
 
 	if (log_is(line, "reason", "expired"))
 		t = &m->tales[TALE_EXPIRED];
+	else if (log_is(line, "reason", "session"))
+		t = &m->tales[TALE_SESSION];
 	else if (!log_is(line, "reason", "overflow"))
 		violate("nothing is dropped for that: %s", line);
 	log_number(line, "total", m->dropped);
@@ -350,7 +355,8 @@ log_drop_end(const char *line, int s)
 
 	log_number(line, "total", m->dropped);
 	if (W.log_faults == 0 && t[TALE_OVERFLOW].t_begin == NEVER &&
-	    t[TALE_EXPIRED].t_begin == NEVER)
+	    t[TALE_EXPIRED].t_begin == NEVER &&
+	    t[TALE_SESSION].t_begin == NEVER)
 		violate("there was no run of drops: %s", line);
 	if (W.log_faults == 0 && m->dropped_told != m->dropped)
 		violate("not all drops were told before: %s", line);
@@ -360,6 +366,7 @@ log_drop_end(const char *line, int s)
 	COUNT(l_drop_end);
 	tale_end(&t[TALE_OVERFLOW]);
 	tale_end(&t[TALE_EXPIRED]);
+	tale_end(&t[TALE_SESSION]);
 	m->end_due = false;
 }
 
