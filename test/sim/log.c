@@ -295,9 +295,12 @@ tale_line(struct tale *t, uint64_t count, const char *line)
 	t->t_line = turn_time();
 }
 
+/* What was dropped for a reason that is not clear may be told for another. */
 static void
 tale_end(struct tale *t)
 {
+	if (t->unclear)
+		t->told = t->count;
 	t->t_begin = t->t_line = t->t_early = NEVER;
 	t->unclear = false;
 }
