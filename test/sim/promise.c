@@ -1173,7 +1173,7 @@ watch_leaving(struct tconn *c)
 }
 
 /* Whether this client's system answers while its program takes nothing. */
-static bool
+bool
 hangs(const struct tconn *c)
 {
 	return !c->vanished && !conn_cut(c) && !c->dead &&
