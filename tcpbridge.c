@@ -2864,7 +2864,8 @@ side_is_wedged(struct side *side)
 	const struct client *receiver = side_present(side->in->to);
 	const struct client *sender = side_sender(side);
 
-	return sender != NULL && socket_unread(sender->fd, 1) > 0 &&
+	return conf.lossless && sender != NULL &&
+	    socket_unread(sender->fd, 1) > 0 &&
 	    flow_intake(side->in) == WAIT && (receiver == NULL ||
 	    now - receiver->took >= conf.stall);
 }

@@ -182,7 +182,10 @@ log_leaving(const char *line, int s)
 	c->must_known = true;
 }
 
-/* "Acknowledges nothing for 2 x -k." */
+/*
+ * "Acknowledges nothing for 2 x -k."  -w: "Close a client whose system answers
+ * and whose program takes nothing."  With -l it may be silent instead.
+ */
 static void
 log_silent(const char *line, int s)
 {
@@ -194,6 +197,8 @@ log_silent(const char *line, int s)
 	if ((C.keepalive == 0 || passed(c->alive, 2 * C.keepalive) == 0) &&
 	    (C.write == 0 || passed(c->took, C.write) == 0))
 		violate("it was heard of in time: %s", line);
+	if (!C.lossless && !C.no_outq && !C.bsd && !c->shut && hangs(c))
+		violate("its system answers: %s", line);
 	log_number(line, "unacked", M[!s].given);
 	log_number(line, "held", M[!s].held.bytes);
 	promise_exact(!s, "a line");

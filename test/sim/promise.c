@@ -1425,7 +1425,7 @@ watch_session(struct tconn *c)
 }
 
 /* Whether this client's system answers while its program takes nothing. */
-static bool
+bool
 hangs(const struct tconn *c)
 {
 	return !c->vanished && !conn_cut(c) && !c->dead &&

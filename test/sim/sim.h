@@ -642,6 +642,7 @@ void	 promise_begin(void);
 struct tconn *newest(int);
 struct tconn *oldest(int);
 int	 is_present(struct tconn *);
+bool	 hangs(const struct tconn *);
 struct reasons reasons_now(const struct tconn *);
 struct grave client_facts(struct tconn *);
 int64_t	 turn_time(void);
