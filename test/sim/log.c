@@ -292,9 +292,11 @@ tale_line(struct tale *t, uint64_t count, const char *line)
 	t->t_line = turn_time();
 }
 
+/* It is over, and all is told; of what, may not have been clear. */
 static void
 tale_end(struct tale *t)
 {
+	t->told = t->count;
 	t->t_begin = t->t_line = t->t_early = NEVER;
 	t->unclear = false;
 }
@@ -360,6 +362,7 @@ log_drop_end(const char *line, int s)
 	COUNT(l_drop_end);
 	tale_end(&t[TALE_OVERFLOW]);
 	tale_end(&t[TALE_EXPIRED]);
+	m->unsure = 0;
 	m->end_due = false;
 }
 
