@@ -889,8 +889,9 @@ socket_window_shut(int fd)
 	struct tcp_info info = { 0 };
 	socklen_t length = sizeof info;
 
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) >= 0 &&
-	    info.tcpi_unacked == 0 && info.tcpi_probes < 2;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+		return -1;
+	return info.tcpi_unacked == 0 && info.tcpi_probes < 2;
 }
 #else
 static enum ending
@@ -1392,19 +1393,6 @@ flow_stored(struct flow *flow)
 	    flow->name, flow->drops, flow->dropped);
 }
 
-/* Drops what has waited for an absent side when -H is over.  What is on its way
- * to a silent client stays, for it may still arrive. */
-static void
-side_expire(struct side *side)
-{
-	struct flow *flow = side->out;
-
-	if (ring_unsent(&flow->ring) == 0 || now < side_expires_at(side))
-		return;
-	flow_drop(flow, ring_cut(&flow->ring), flow->session, EXPIRED);
-	flow->marked = 0;	/* what was marked is not there any more */
-}
-
 /* ---- Clients: what each knows and how it changes --------------------- */
 
 /* A silent client is heard, or acknowledges: it is present again. */
@@ -1455,6 +1443,22 @@ side_ask(struct side *side)
 
 	if (receiver != NULL && side->out->ring.away > 0)
 		client_ask(side, receiver);
+}
+
+/* Drops what has waited for an absent side when -H is over, unless a silent
+ * client is back.  What is on its way to that stays, for it may still arrive. */
+static void
+side_expire(struct side *side)
+{
+	struct flow *flow = side->out;
+
+	if (ring_unsent(&flow->ring) == 0 || now < side_expires_at(side))
+		return;
+	side_ask(side);
+	if (now < side_expires_at(side))
+		return;
+	flow_drop(flow, ring_cut(&flow->ring), flow->session, EXPIRED);
+	flow->marked = 0;	/* what was marked is not there any more */
 }
 
 /* Whether two peers have the same host, whatever their ports are. */
@@ -1598,7 +1602,7 @@ client_receive(struct side *side, struct client *client)
 
 	if (receiver != NULL && ring->away > 0 && (receiver->unasked >=
 	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL ||
-	    receiver->state == SILENT))
+	    flow_intake(side->in) == DROP))
 		client_ask(side->in->to, receiver);
 	intake = flow_intake(side->in);
 	if (intake == WAIT)
@@ -2760,15 +2764,16 @@ side_is_wedged(struct side *side)
 
 /* A client's time for taking bytes is over.  Its program hangs if its system
  * lives: the window is shut, or, where that is not told, it has sent something
- * lately.  One that can't be read out stays, for it may take bytes again. */
+ * lately, or nothing is on its way.  A silent one could not be heard then.  One
+ * that can't be read out stays, for it may take bytes again. */
 static void
 client_stall(struct side *side, struct client *client)
 {
 	int lives = socket_window_shut(client->fd);
 
 	if (lives < 0)
-		lives = now - client->alive < conf.stall / 2;
-
+		lives = side->out->ring.away == 0 ||
+		    now - client->alive < conf.stall / 2;
 	if (client->state == HALF_CLOSED ||
 	    (lives && !side_is_wedged(side)))
 		client_leave(side, client, STALLED, "");
@@ -2917,7 +2922,6 @@ period_end(void)
 		flow->rated = flow->sent;
 	}
 	totals_last = now;
-	live_shown = 0;
 	if (!live)
 		totals_log(LOG_INFO);
 }
@@ -2927,10 +2931,11 @@ period_end(void)
 static void
 loop_review(void)
 {
+	int is_period = now >= after(totals_last, conf.period);
 	unsigned before;
 	struct scrape *scrape;
 
-	if (now >= after(totals_last, conf.period))
+	if (is_period)
 		period_end();
 	do {
 		before = changes;
@@ -2942,7 +2947,7 @@ loop_review(void)
 			close(scrape->fd);
 			scrape->fd = 0;
 		}
-	if (live && !live_shown)
+	if (live && (is_period || !live_shown))
 		live_draw();
 }
 

@@ -510,6 +510,45 @@ log_stats(const char *line, int s)
 	promise_exact(s, "a line");
 }
 
+static void
+log_save(const char *line, int s)
+{
+	COUNT(d_save);
+	log_number(line, "bytes", M[s].held.bytes);
+}
+
+/* "Their receiver's side has been absent for age seconds." */
+static void
+log_restore(const char *line, int s)
+{
+	const struct promises *to = &M[!s];
+	int64_t since = W.now - (int64_t)(strtod(log_value(line, "age"),
+	    NULL) * 1e9);
+
+	COUNT(d_restore);
+	log_number(line, "bytes", M[s].held.bytes);
+	if (C.pause == 0 && (since < to->t_present - 2 * TOLERANCE ||
+	    (to->t_absent != NEVER && since > to->t_absent + 2 * TOLERANCE)))
+		violate("the side is absent for %.6f to %.6f s: %s",
+		    (double)(W.now - to->t_absent) / 1e9,
+		    (double)(W.now - to->t_present) / 1e9, line);
+}
+
+/*
+ * "lost bytes were held or had arrived, and were neither acknowledged nor
+ * saved."  What had arrived behind an error can't be read.
+ */
+static void
+log_stop(const char *line)
+{
+	uint64_t lost = strtoull(log_value(line, "lost"), NULL, 10);
+	uint64_t held = disk_has(SAVE_NAME) ? 0 : M[0].held.bytes + M[1].held.bytes;
+
+	if (lost < held || lost > held + W.unread)
+		violate("%" PRIu64 " bytes are held and not saved, and %"
+		    PRIu64 " not read: %s", held, W.unread, line);
+}
+
 /* The stamp is that of the wall clock, as it was read for the line. */
 static void
 log_time(const char *line)
@@ -568,6 +607,15 @@ log_check(const char *line, bool last)
 			violate("it is %s: %s", strerror(W.lack), line);
 	} else if (strcmp(event, "stats") == 0)
 		log_stats(line, s);
+	else if (strcmp(event, "save") == 0)
+		log_save(line, s);
+	else if (strcmp(event, "restore") == 0)
+		log_restore(line, s);
+	else if (strcmp(event, "save_failed") == 0) {
+		COUNT(d_failed);
+		W.save_failed = true;
+	} else if (strcmp(event, "stop") == 0)
+		log_stop(line);
 	else if (strcmp(event, "log_lost") == 0) {
 		COUNT(l_lost);
 		if (!C.tty)

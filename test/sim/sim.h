@@ -143,6 +143,14 @@ void	 runq_clear(struct runq *);
 	X(f_high_fd, "fault: descriptor past FD_SETSIZE") \
 	X(f_fcntl, "fault: fcntl fails on a new connection") \
 	X(f_no_outq, "fault: TIOCOUTQ unsupported") \
+	X(n_bsd, "start: the system is a BSD") \
+	X(n_restart, "start: another one after a stop") \
+	X(d_save, "stop: what is held is saved") \
+	X(d_restore, "start: what was saved is held again") \
+	X(d_full, "fault: the disk is full") \
+	X(d_failed, "stop: what is held can't be saved") \
+	X(b_emptied, "BSD: the send buffer is empty after a reset") \
+	X(b_finished, "BSD: a connection that both have finished") \
 	X(f_close_eintr, "fault: close EINTR") \
 	X(f_pause_wait, "fault: stopped while waiting") \
 	X(f_pause_ready, "fault: stopped while waiting, then ready") \
@@ -373,7 +381,7 @@ struct tconn {
 	int64_t	 told_unacked;		/* last answer to TIOCOUTQ */
 	uint64_t turn_again;		/* a read was told to try again */
 	struct watch w_decide, w_send, w_read, w_held, w_close, w_leaving,
-	    w_silent;
+	    w_silent, w_deaf;
 	const char *request;		/* of a metrics client */
 };
 
@@ -390,16 +398,22 @@ struct vlisten {
 	struct watch w_accept;
 };
 
-enum { VF_NONE, VF_STD, VF_SOCKET, VF_LISTEN, VF_CONN };
+/* The file of -f. */
+#define SAVE_NAME	"/disk/held"
+
+enum { VF_NONE, VF_STD, VF_SOCKET, VF_LISTEN, VF_CONN, VF_DISK };
 
 struct vfile {
 	int	 kind;
 	struct tconn *conn;
 	struct vlisten *door;
+	struct inode *inode;		/* NULL: a directory */
+	size_t	 offset;		/* in that */
 	int	 family;		/* as bound */
 	uint32_t host;
 	uint16_t port;
 	bool	 oobinline;		/* its connections inherit that */
+	bool	 nonblock;		/* and on BSD that, too */
 };
 
 /* What makes the program fail when it starts, or ends it later. */
@@ -434,6 +448,8 @@ extern struct config {
 	bool	 twice;			/* ... and each in the list again */
 	bool	 any_port;		/* operands and -m are 0 */
 	bool	 closed;		/* standard input is, at start */
+	bool	 file, disk_full;	/* -f; its disk may be full */
+	bool	 bsd;			/* the system is FreeBSD, not Linux */
 	bool	 no_outq, gives_up_early, slow_calls, floods;
 	uint64_t fault;			/* one in so many calls; 0: none */
 	uint64_t pause;
@@ -473,6 +489,10 @@ extern struct world {
 	bool	 pending[NSIG];
 	int64_t	 t_signal[2];		/* SIGUSR1; SIGTERM */
 	int64_t	 t_let_in;		/* when these were last let in */
+	int	 lives;			/* stops that had a start after it */
+	int64_t	 t_start;		/* when this life began */
+	bool	 save_failed;		/* as the log says */
+	uint64_t unread;		/* of who was closed in this stop */
 	int	 stops;			/* SIGTERMs delivered */
 	int64_t	 t_stop, away_at_stop;
 	uint64_t turn_stop;
@@ -633,6 +653,7 @@ void	 promise_turn(int, const fd_set *, const fd_set *,
 void	 promise_wake(struct stamp);
 void	 promise_watch(void);
 void	 promise_end(int);
+void	 promise_again(void);
 
 /* ---- The log (log.c) -------------------------------------------------- */
 
@@ -642,8 +663,15 @@ int64_t	 tale_due(const struct tale *);
 void	 tale_note(struct tale *, uint64_t, const char *);
 void	 tale_watch(struct tale *, const char *, int);
 
+/* ---- The disk (disk.c) ------------------------------------------------ */
+
+bool	 disk_has(const char *);
+int	 disk_open(const char *, int, mode_t);
+ssize_t	 disk_write(int, const void *, size_t);
+
 /* ---- System calls (calls.c) ------------------------------------------- */
 
+int	 fd_new(int);
 void	 check_doors(void);
 
 /* ---- Waiting (wait.c) ------------------------------------------------- */
@@ -651,6 +679,8 @@ void	 check_doors(void);
 void	 signals_unblocked(void);
 void	 enter(void);
 bool	 fault(uint64_t);
+int64_t	 world_next(void);
+void	 world_run(void);
 
 /* ---- A run (run.c) ---------------------------------------------------- */
 

@@ -29,21 +29,12 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include <sys/types.h>
-#include <sys/socket.h>
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
+
+#define HELPER "numbered"
+#include "tcp.h"
 
 enum {
 	LINE = 80,		/* bytes of a line, its end included */
@@ -57,47 +48,15 @@ enum { PLAIN, FORGET, HANG };
 
 static volatile sig_atomic_t hung, ended;
 
-static void
-fail(const char *what)
-{
-	fprintf(stderr, "numbered: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
+/* A number from 1 on. */
 static long
-number(const char *text, long most)
+number_to(const char *text, long most)
 {
-	char *end;
-	long value;
+	long value = number(text);
 
-	errno = 0;
-	value = strtol(text, &end, 10);
-	if (errno != 0 || end == text || *end != '\0' || value < 1 ||
-	    value > most) {
-		fprintf(stderr, "numbered: not 1 to %ld: '%s'\n", most, text);
-		exit(2);
-	}
+	if (value < 1 || value > most)
+		refuse("out of range", text);
 	return value;
-}
-
-static void
-pause_ms(long ms)
-{
-	struct timespec wait;
-
-	wait.tv_sec = ms / 1000;
-	wait.tv_nsec = ms % 1000 * 1000000L;
-	nanosleep(&wait, NULL);
-}
-
-static long
-now_ms(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now) == -1)
-		fail("clock_gettime");
-	return (long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* Each part of a line tells its number. */
@@ -111,58 +70,15 @@ make_line(char line[LINE + 1], long count)
 	    n, n, n, n, n, n, n);
 }
 
-static void
-set_option(int fd, int level, int name, const void *value, socklen_t length)
-{
-	if (setsockopt(fd, level, name, value, length) == -1)
-		fail("setsockopt");
-}
-
 /* Returns a connected socket, or -1 if nobody answers. */
 static int
 dial(const char *host, const char *port, int how)
 {
-	struct sockaddr_in to;
-	struct linger none;
-	int fd, on = 1, small = SMALL_BUFFER;
+	int fd = dial_address(host, port, how == HANG ? SMALL_BUFFER : 0);
 
-	memset(&to, 0, sizeof(to));
-	to.sin_family = AF_INET;
-	to.sin_port = htons((uint16_t)number(port, 65535));
-	if (inet_pton(AF_INET, host, &to.sin_addr) != 1) {
-		fprintf(stderr, "numbered: not an address: '%s'\n", host);
-		exit(2);
-	}
-	fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (fd == -1)
-		fail("socket");
-	set_option(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (how == HANG)
-		set_option(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-	if (how == FORGET) {
-		none.l_onoff = 1;
-		none.l_linger = 0;
-		set_option(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
-	}
-	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == -1) {
-		close(fd);
-		return -1;
-	}
+	if (fd != -1 && how == FORGET)
+		reset_at_close(fd);
 	return fd;
-}
-
-static void
-write_all(int fd, const char *bytes, size_t length)
-{
-	ssize_t n;
-
-	while (length > 0) {
-		n = write(fd, bytes, length);
-		if (n == -1)
-			fail("write");
-		bytes += n;
-		length -= (size_t)n;
-	}
 }
 
 /* Waits that long at most, and forgets what comes; 0 once nobody is there. */
@@ -195,7 +111,7 @@ static int
 say(char **arg)
 {
 	char line[LINE + 1];
-	long count = number(arg[2], LINES_MAX), rate = number(arg[3], 1000);
+	long count = number_to(arg[2], LINES_MAX), rate = number_to(arg[3], 1000);
 	long began = now_ms(), n = 0;
 	int again = arg[4] != NULL, fd = dial(arg[0], arg[1], PLAIN);
 
@@ -394,7 +310,7 @@ check(char **arg)
 {
 	static char text[LINES_MAX * LINE];
 	static unsigned char heard[LINES_MAX * LINE];
-	long count = number(arg[0], LINES_MAX), faults = 0, n, i;
+	long count = number_to(arg[0], LINES_MAX), faults = 0, n, i;
 	long lost = 0, lost_lines = 0, twice = 0, twice_lines = 0;
 	long missing, again;
 
@@ -417,11 +333,7 @@ check(char **arg)
 	return 0;
 }
 
-static const struct task {
-	const char *name;
-	int least;		/* how many arguments it needs */
-	int (*run)(char **);
-} tasks[] = {
+static const struct task tasks[] = {
 	{ "say", 4, say },
 	{ "hear", 4, hear },
 	{ "check", 2, check },
@@ -430,12 +342,5 @@ static const struct task {
 int
 main(int argc, char *argv[])
 {
-	size_t i;
-
-	for (i = 0; argc > 1 && i < sizeof(tasks) / sizeof(tasks[0]); i++)
-		if (strcmp(argv[1], tasks[i].name) == 0 &&
-		    argc - 2 >= tasks[i].least)
-			return tasks[i].run(argv + 2);
-	fprintf(stderr, "numbered: the head of numbered.c tells its usage\n");
-	return 2;
+	return task_run(tasks, sizeof(tasks) / sizeof(tasks[0]), argc, argv);
 }

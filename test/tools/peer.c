@@ -40,93 +40,27 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include <sys/types.h>
-#include <sys/select.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <regex.h>
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
+
+#define HELPER "peer"
+#include "tcp.h"
 
 enum { MESSAGE = 64, ROUNDS_MAX = 1000, BLOCK = 65536 };
 
-static void
-fail(const char *what)
-{
-	fprintf(stderr, "peer: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static long
-number(const char *text)
-{
-	char *end;
-	long value;
-
-	errno = 0;
-	value = strtol(text, &end, 10);
-	if (errno != 0 || end == text || *end != '\0' || value < 0) {
-		fprintf(stderr, "peer: not a number: '%s'\n", text);
-		exit(2);
-	}
-	return value;
-}
-
-/*
- * Dials the port; rcvbuf, where not 0, must be set before the handshake.
- * A client that a broken bridge keeps waiting gives up after a minute.
- */
+/* A client that a broken bridge keeps waiting gives up after a minute. */
 static int
 dial(const char *port, int rcvbuf)
 {
-	const char *host = getenv("PEER_HOST");
-	struct sockaddr_in to;
-	int fd, on = 1;
+	int fd;
 
 	alarm(60);
-	memset(&to, 0, sizeof(to));
-	to.sin_family = AF_INET;
-	to.sin_port = htons((uint16_t)number(port));
-	if (inet_pton(AF_INET, host != NULL ? host : "127.0.0.1",
-	    &to.sin_addr) != 1) {
-		fprintf(stderr, "peer: not an address: '%s'\n", host);
-		exit(2);
-	}
-	fd = socket(AF_INET, SOCK_STREAM, 0);
+	fd = dial_address(host_given(), port, rcvbuf);
 	if (fd == -1)
-		fail("socket");
-	if (rcvbuf > 0 && setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf,
-	    sizeof(rcvbuf)) == -1)
-		fail("SO_RCVBUF");
-	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == -1)
-		fail("TCP_NODELAY");
-	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == -1)
 		fail("connect");
 	return fd;
-}
-
-static void
-send_all(int fd, const char *bytes, size_t length)
-{
-	ssize_t n;
-
-	while (length > 0) {
-		n = send(fd, bytes, length, 0);
-		if (n == -1)
-			fail("send");
-		bytes += n;
-		length -= (size_t)n;
-	}
 }
 
 /* Reads exactly that much, for an answer whose length is known. */
@@ -158,26 +92,6 @@ hold(int fd)
 		continue;
 }
 
-static void
-pause_ms(long ms)
-{
-	struct timespec wait;
-
-	wait.tv_sec = ms / 1000;
-	wait.tv_nsec = ms % 1000 * 1000000L;
-	nanosleep(&wait, NULL);
-}
-
-static long
-now_us(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now) == -1)
-		fail("clock_gettime");
-	return (long)(now.tv_sec % 1000) * 1000000 + now.tv_nsec / 1000;
-}
-
 static int
 burst(char **arg)
 {
@@ -196,7 +110,7 @@ burst(char **arg)
 		line[6] = '.';
 		line[size - 1] = '\n';
 		fd = dial(arg[0], 0);
-		send_all(fd, line, size);
+		write_all(fd, line, size);
 		close(fd);
 		fwrite(line, 1, size, stdout);
 	}
@@ -207,15 +121,16 @@ static int
 lines(char **arg)
 {
 	char line[MESSAGE + 1];
-	long i = number(arg[1]), last = i + number(arg[2]);
+	unsigned i = (unsigned)number(arg[1]);
+	unsigned last = i + (unsigned)number(arg[2]);
 	int fd;
 
 	for (; i < last; i++) {
 		snprintf(line, sizeof(line),
-		    "%010ld %010ld %010ld %010ld %010ld ........\n",
+		    "%010u %010u %010u %010u %010u ........\n",
 		    i, i, i, i, i);
 		fd = dial(arg[0], 0);
-		send_all(fd, line, strlen(line));
+		write_all(fd, line, strlen(line));
 		close(fd);
 	}
 	return 0;
@@ -224,14 +139,10 @@ lines(char **arg)
 static int
 slam(char **arg)
 {
-	struct linger none;
 	int fd = dial(arg[0], 0);
 
-	send_all(fd, arg[1], strlen(arg[1]));
-	none.l_onoff = 1;
-	none.l_linger = 0;
-	if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none)) == -1)
-		fail("SO_LINGER");
+	write_all(fd, arg[1], strlen(arg[1]));
+	reset_at_close(fd);
 	return close(fd) == 0 ? 0 : 1;
 }
 
@@ -240,10 +151,10 @@ oob(char **arg)
 {
 	int fd = dial(arg[0], 0);
 
-	send_all(fd, "ab", 2);
+	write_all(fd, "ab", 2);
 	if (send(fd, "c", 1, MSG_OOB) != 1)
 		fail("send urgent");
-	send_all(fd, "de", 2);
+	write_all(fd, "de", 2);
 	hold(fd);
 	return 0;
 }
@@ -276,9 +187,9 @@ pingpong(char **arg)
 
 	for (i = 0; i < count; i++) {
 		memset(message, (int)('a' + i % 26), sizeof(message));
-		send_all(a, message, sizeof(message));
+		write_all(a, message, sizeof(message));
 		receive_all(b, answer, sizeof(answer));
-		send_all(b, answer, sizeof(answer));
+		write_all(b, answer, sizeof(answer));
 		receive_all(a, answer, sizeof(answer));
 		if (memcmp(message, answer, sizeof(message)) != 0) {
 			fprintf(stderr, "peer: pingpong: altered\n");
@@ -308,7 +219,7 @@ first(char **arg)
 		return 2;
 	for (i = 0; i < rounds; i++) {
 		a = dial(arg[0], 0);
-		send_all(a, &byte, 1);
+		write_all(a, &byte, 1);
 		pause_ms(20);
 		times[i] = now_us();
 		b = dial(arg[1], 0);
@@ -359,20 +270,21 @@ matches(FILE *file, const regex_t *pattern)
 static int
 wait_lines(char **arg)
 {
-	FILE *file = fopen(arg[0], "r");
 	long missing = number(arg[1]), left = number(arg[3]), hundredths = 1;
 	regex_t pattern;
+	FILE *file;
 
+	if (regcomp(&pattern, arg[2], REG_NOSUB) != 0)
+		refuse("not a pattern", arg[2]);
+	file = fopen(arg[0], "r");
 	if (file == NULL)
 		fail(arg[0]);
-	if (regcomp(&pattern, arg[2], REG_NOSUB) != 0) {
-		fprintf(stderr, "peer: not a pattern: '%s'\n", arg[2]);
-		return 2;
-	}
-	while ((missing -= matches(file, &pattern)) > 0)
-		if (!nap(&left, &hundredths))
-			return 1;
-	return 0;
+	do
+		missing -= matches(file, &pattern);
+	while (missing > 0 && nap(&left, &hundredths));
+	fclose(file);
+	regfree(&pattern);
+	return missing > 0;
 }
 
 static off_t
@@ -461,11 +373,7 @@ inherit(char **arg)
 	return replace_by(arg + 1);
 }
 
-static const struct task {
-	const char *name;
-	int least;		/* how many arguments it needs */
-	int (*run)(char **);
-} tasks[] = {
+static const struct task tasks[] = {
 	{ "burst", 3, burst },
 	{ "lines", 3, lines },
 	{ "slam", 2, slam },
@@ -482,12 +390,5 @@ static const struct task {
 int
 main(int argc, char *argv[])
 {
-	size_t i;
-
-	for (i = 0; argc > 1 && i < sizeof(tasks) / sizeof(tasks[0]); i++)
-		if (strcmp(argv[1], tasks[i].name) == 0 &&
-		    argc - 2 >= tasks[i].least)
-			return tasks[i].run(argv + 2);
-	fprintf(stderr, "peer: the head of peer.c tells its usage\n");
-	return 2;
+	return task_run(tasks, sizeof(tasks) / sizeof(tasks[0]), argc, argv);
 }

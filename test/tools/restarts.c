@@ -20,21 +20,13 @@
  */
 #define _DEFAULT_SOURCE 1
 
-#include <sys/types.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
+
+#define HELPER "restarts"
+#include "tcp.h"
 
 enum { LINE = 16, BLOCK = 65536, PROBE = 64, QUIET = 5000, SETTLE = 500,
     SLOW = 50 };
@@ -42,7 +34,7 @@ enum { LINE = 16, BLOCK = 65536, PROBE = 64, QUIET = 5000, SETTLE = 500,
 /* One client.  Positions are offsets in a stream; times are milliseconds. */
 struct client {
 	char name;		/* 'A' or 'B' */
-	in_port_t port;
+	const char *port;
 	struct client *other;
 	int fd;			/* -1 while it is not connected */
 	int ended;		/* it has sent EOF on this connection */
@@ -59,23 +51,6 @@ struct client {
 	long lost, twice, again;	/* bytes */
 	int connects, resets;
 };
-
-static void
-fail(const char *what)
-{
-	fprintf(stderr, "restarts: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static long
-now_ms(void)
-{
-	struct timespec now;
-
-	if (clock_gettime(CLOCK_MONOTONIC, &now) == -1)
-		fail("clock_gettime");
-	return (long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* A number from 0 to below limit. */
 static long
@@ -193,26 +168,9 @@ client_unacked(const struct client *c)
 static void
 client_dial(struct client *c, long now)
 {
-	const char *host = getenv("PEER_HOST");
-	struct sockaddr_in to;
-	int on = 1, small = 2048;
-
-	memset(&to, 0, sizeof(to));
-	to.sin_family = AF_INET;
-	to.sin_port = htons(c->port);
-	if (inet_pton(AF_INET, host != NULL ? host : "127.0.0.1",
-	    &to.sin_addr) != 1)
-		fail("PEER_HOST");
-	c->fd = socket(AF_INET, SOCK_STREAM, 0);
-	if (c->fd == -1)
-		fail("socket");
 	c->slow = chance(8) == 0;
-	if (c->slow)
-		setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (connect(c->fd, (struct sockaddr *)&to, sizeof(to)) == -1) {
-		close(c->fd);
-		c->fd = -1;
+	c->fd = dial_address(host_given(), c->port, c->slow ? 2048 : 0);
+	if (c->fd == -1) {
 		c->dial_at = now + 10;
 		return;
 	}
@@ -311,19 +269,6 @@ client_turn(struct client *c, long now, int running)
 		client_send(c, running);
 }
 
-static in_port_t
-port_number(const char *text)
-{
-	char *end;
-	long port = strtol(text, &end, 10);
-
-	if (end == text || *end != '\0' || port < 1 || port > 65535) {
-		fprintf(stderr, "restarts: not a port: '%s'\n", text);
-		exit(2);
-	}
-	return (in_port_t)port;
-}
-
 static void
 report(const struct client *c)
 {
@@ -346,8 +291,8 @@ main(int argc, char *argv[])
 		fprintf(stderr, "usage: restarts portA portB\n");
 		return 2;
 	}
-	a.port = port_number(argv[1]);
-	b.port = port_number(argv[2]);
+	a.port = argv[1];
+	b.port = argv[2];
 	a.other = &b;
 	b.other = &a;
 	for (;;) {
