@@ -147,18 +147,19 @@ enum {
 
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
 
-/* Why a client goes, a newcomer is refused, bytes are dropped. */
-enum reason { STAYS, END, RESET, IDLE, STALLED, DEAD, SHUTDOWN, FAILED, SESSION,
-    REPLACED, DENIED, BUSY, LIMIT, REASONS, OVERFLOWN = REASONS, EXPIRED,
-    ENDED, RUNS };
+/* Why bytes are dropped, why a newcomer is refused, why a client goes.  What
+ * comes in runs is first. */
+enum reason { OVERFLOWN, EXPIRED, ENDED, DENIED, BUSY, LIMIT, REPLACED, RUNS,
+    END = RUNS, RESET, IDLE, STALLED, DEAD, SHUTDOWN, FAILED, SESSION, REASONS,
+    STAYS = REASONS };
 
 static const char *const service_names[] = { "side=A", "side=B",
     "service=metrics" };
 static const char *const place_names[] = { "side A", "side B", "-m" };
-static const char *const reason_names[] = { "none", "eof", "reset",
+static const char *const reason_names[] = { "overflow", "expired", "session",
+    "denied", "busy", "limit", "replaced", "eof", "reset",
     "timeout cause=idle", "timeout cause=write", "timeout cause=keepalive",
-    "shutdown", "error", "session", "replaced", "denied", "busy", "limit",
-    "overflow", "expired", "session" };
+    "shutdown", "error", "session" };
 
 /* A queue of bytes in a circle.  The circle is READ_SMALL bytes larger than
  * what may be held, and as many bytes lie behind it, so a small read always has
@@ -170,8 +171,8 @@ struct ring {
 	unsigned char bytes[(BUFFER_MAX) + 2 * READ_SMALL];
 };
 
-/* A run of equal events: clients that replace each other, newcomers that are
- * refused, drops.  It is told at once, then ever more rarely, and at its end. */
+/* A run of equal events: drops, newcomers that are refused, clients that replace
+ * each other.  It is told at once, then ever more rarely, and at its end. */
 struct run {
 	int64_t began;		/* when its first event was; 0: no run */
 	int64_t last;		/* when its last one was */
@@ -210,7 +211,7 @@ enum state {
 struct client {
 	int fd;			/* its socket */
 	enum state state;
-	enum reason reason;	/* why it is leaving, else STAYS */
+	enum reason reason;	/* why it is leaving */
 	char detail[80];	/* of that: " by=PEER", " error=TEXT" or "" */
 	int level;		/* of the line that tells it */
 	char peer[ADDRESS_SIZE];
@@ -249,7 +250,7 @@ static struct side {
 		unsigned char bytes[16];
 	} nets[NETS];
 	int net_count;
-	struct run runs[RUNS];	/* from REPLACED on; of what it sends: drops */
+	struct run runs[RUNS];	/* of newcomers; of drops of what it sends */
 	int quick;		/* replacements in a row, each within QUICK */
 } sides[SIDES];
 
@@ -1341,7 +1342,7 @@ run_tell(struct side *side, enum reason reason)
 		log_event(LOG_WARNING, "contested", "side=%s peer=%s other=%s "
 		    "count=" U64, side->name, client != NULL ? client->peer :
 		    "-", run->peer, run->untold);
-	else if (reason < REASONS)
+	else if (reason >= DENIED)
 		log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s "
 		    "count=" U64, side->name, run->peer, reason_names[reason],
 		    run->untold);
@@ -1354,13 +1355,13 @@ run_tell(struct side *side, enum reason reason)
 	run->untold = 0;
 }
 
-/* Tells the rest of some runs of a side. */
+/* Tells the rest of the runs of a side before this one. */
 static void
-side_tell_rest(struct side *side, enum reason first)
+side_tell_rest(struct side *side, enum reason end)
 {
 	enum reason reason;
 
-	for (reason = first; reason < RUNS; reason++)
+	for (reason = OVERFLOWN; reason < end; reason++)
 		if (side->runs[reason].untold > 0)
 			run_tell(side, reason);
 }
@@ -1395,10 +1396,10 @@ side_review_runs(struct side *side)
 {
 	enum reason reason;
 
-	for (reason = REPLACED; reason < RUNS; reason++) {
+	for (reason = OVERFLOWN; reason < RUNS; reason++) {
 		if (now >= run_tells_at(&side->runs[reason]))
 			run_tell(side, reason);
-		if (reason < REASONS &&
+		if (reason >= DENIED &&
 		    now >= run_ends_at(&side->runs[reason]))
 			run_end(side, reason);
 	}
@@ -1423,13 +1424,13 @@ flow_stored(struct flow *flow)
 	enum reason reason;
 	int64_t last = 0;
 
-	for (reason = OVERFLOWN; reason < RUNS; reason++)
+	for (reason = OVERFLOWN; reason < DENIED; reason++)
 		if (runs[reason].began != 0 && runs[reason].last > last)
 			last = runs[reason].last;
 	if (last == 0 || now - last < SECOND)
 		return;
-	side_tell_rest(flow->from, OVERFLOWN);
-	for (reason = OVERFLOWN; reason < RUNS; reason++)
+	side_tell_rest(flow->from, DENIED);
+	for (reason = OVERFLOWN; reason < DENIED; reason++)
 		runs[reason].began = 0;
 	log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total=" U64,
 	    flow->name, flow->drops, flow->dropped);
@@ -1746,8 +1747,8 @@ client_close(struct side *side, struct client *client)
 	close(client->fd);	/* never again, also after EINTR */
 	side->counts[client->reason]++;
 	side_ask(side);
-	log_event(client->level, "disconnect", "side=%s session=" U64 " peer=%s "
-	    "reason=%s%s duration=%.3f received=" U64 " sent=" U64
+	log_event(client->level, "disconnect", "side=%s session=" U64
+	    " peer=%s reason=%s%s duration=%.3f received=" U64 " sent=" U64
 	    " unacked=%zu held=%zu state=%s", side->name, client->session,
 	    client->peer, reason_names[client->reason], client->detail,
 	    SECS(now - client->since), client->received, client->sent,
@@ -1775,8 +1776,8 @@ side_drain(struct side *side)
 		}
 		if (client->state == LEAVING && !client->told) {
 			client->told = 1;
-			log_event(client->level, "leaving", "side=%s session=" U64
-			    " peer=%s reason=%s%s unread=%zu state=%s",
+			log_event(client->level, "leaving", "side=%s session="
+			    U64 " peer=%s reason=%s%s unread=%zu state=%s",
 			    side->name, client->session, client->peer,
 			    reason_names[client->reason], client->detail,
 			    client->unread, state_name());
@@ -2208,10 +2209,10 @@ metrics_add_sides(void)
 	metric_sides("connects_total", a->connects, b->connects);
 	metric_head("disconnects_total", "Clients that went; reason=replaced "
 	    "often: two dial one port.");
-	metric_reasons("disconnects_total", END, DENIED);
+	metric_reasons("disconnects_total", REPLACED, REASONS);
 	metric_head("refused_total", "Newcomers closed at once: not in -A or "
 	    "-B, -r, no descriptor.");
-	metric_reasons("refused_total", DENIED, REASONS);
+	metric_reasons("refused_total", DENIED, REPLACED);
 }
 
 /* Adds all metrics. */
@@ -2468,9 +2469,9 @@ side_runs_due(const struct side *side)
 	int64_t due = NEVER;
 	enum reason reason;
 
-	for (reason = REPLACED; reason < RUNS; reason++) {
+	for (reason = OVERFLOWN; reason < RUNS; reason++) {
 		due = sooner(due, run_tells_at(&side->runs[reason]));
-		if (reason < REASONS)
+		if (reason >= DENIED)
 			due = sooner(due, run_ends_at(&side->runs[reason]));
 	}
 	return due;
@@ -3313,8 +3314,8 @@ stop_end(void)
 			client_close(side, &side->clients[0]);
 		}
 	}
-	side_tell_rest(&sides[SIDE_A], REPLACED);
-	side_tell_rest(&sides[SIDE_B], REPLACED);
+	side_tell_rest(&sides[SIDE_A], RUNS);
+	side_tell_rest(&sides[SIDE_B], RUNS);
 	lost += save_end();
 	if (conf.trace)
 		trace_bytes("", 0, (const unsigned char *)"", 0);

@@ -219,11 +219,12 @@ test_the_alert_rules_of_the_readme_are_about_metrics_that_are_there()
 {
 	served
 	get /metrics || return
-	sed -n '/^```yaml/,/^```/{/^```/!p;}' "$here/../README.md" >"$work/rules"
+	sed -n '/^...yaml$/,/^...$/{/^...yaml$/d;/^...$/d;p;}' \
+	    "$here/../README.md" >"$work/rules"
 	named=$(grep -o 'tcpbridge_[a-z_]*' "$work/rules" | sort -u)
 	assertNotNull 'no rules' "$named"
 	for name in $named; do
-		grep -q "^$name[{ ]" "$work/body"
+		grep -q "^${name}[{ ]" "$work/body"
 		assertTrue "no $name" $?
 	done
 	assertContains "$(cat "$work/body")" 'reason="replaced"}'

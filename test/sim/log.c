@@ -300,12 +300,11 @@ tale_line(struct tale *t, uint64_t count, const char *line)
 	t->t_line = turn_time();
 }
 
-/* What was dropped for a reason that is not clear may be told for another. */
+/* It is over, and all is told; of what, may not have been clear. */
 static void
 tale_end(struct tale *t)
 {
-	if (t->unclear)
-		t->told = t->count;
+	t->told = t->count;
 	t->t_begin = t->t_line = t->t_early = NEVER;
 	t->unclear = false;
 }
@@ -375,6 +374,7 @@ log_drop_end(const char *line, int s)
 	tale_end(&t[TALE_OVERFLOW]);
 	tale_end(&t[TALE_EXPIRED]);
 	tale_end(&t[TALE_SESSION]);
+	m->unsure = 0;
 	m->end_due = false;
 }
 
