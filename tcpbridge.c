@@ -36,6 +36,10 @@
  * exactly what had arrived from it, then it is closed.  What it had not
  * acknowledged goes to the newcomer.
  *
+ * With -o two clients that are there together are a session, and partners.  When
+ * one leaves, the session is over: the other one is sent what had arrived from
+ * it, then EOF, and is closed.  All else that is held is dropped.
+ *
  * One turn of the loop: what is due is done, clients that are leaving are read
  * and closed; fd sets are built from the state alone; pselect() waits; bytes
  * are received, then sent; clients are accepted.
@@ -112,6 +116,7 @@ enum {
 	LISTENERS = 32,		/* addresses of both sides and metrics */
 	PORT_TRIES = 16,	/* ports that the system chooses for port 0 */
 	NETS = 16,		/* networks a side (-A, -B) */
+	CONTEST = 3,		/* quick replacements in a row are a contest */
 	SCRAPES = 4,		/* metrics clients at a time (-m) */
 	REQUEST_MAX = 2048,	/* bytes in the first line of a request */
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
@@ -127,7 +132,12 @@ enum {
 #define SECS(time) ((double)(time) / (double)SECOND)
 #define NEVER INT64_MAX
 #define SECONDS_MAX 1e9		/* in an argument; 31 years */
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
 #define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
+#define QUICK MINUTE		/* a client replaced before was there briefly */
+#define SLOW_MIN (5 * SECOND)	/* a sender waits so long: that is told */
+#define RUN_QUIET (5 * MINUTE)	/* without an event: a run is over */
 #define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
 #define PAUSE_MIN SECOND	/* a wait so much too long was a pause */
 #define ASK_FIRST (2 * MSEC)	/* between questions for room, at first */
@@ -137,15 +147,18 @@ enum {
 
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
 
-/* Why a client goes, or a newcomer is refused. */
-enum reason { STAYS, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED, DENIED,
-    BUSY, LIMIT, REASONS };
+/* Why a client goes, a newcomer is refused, bytes are dropped. */
+enum reason { STAYS, END, RESET, IDLE, STALLED, DEAD, SHUTDOWN, FAILED, SESSION,
+    REPLACED, DENIED, BUSY, LIMIT, REASONS, OVERFLOWN = REASONS, EXPIRED,
+    ENDED, RUNS };
 
 static const char *const service_names[] = { "side=A", "side=B",
     "service=metrics" };
 static const char *const place_names[] = { "side A", "side B", "-m" };
 static const char *const reason_names[] = { "none", "eof", "reset",
-    "timeout", "replaced", "shutdown", "error", "denied", "busy", "limit" };
+    "timeout cause=idle", "timeout cause=write", "timeout cause=keepalive",
+    "shutdown", "error", "session", "replaced", "denied", "busy", "limit",
+    "overflow", "expired", "session" };
 
 /* A queue of bytes in a circle.  The circle is READ_SMALL bytes larger than
  * what may be held, and as many bytes lie behind it, so a small read always has
@@ -157,6 +170,17 @@ struct ring {
 	unsigned char bytes[(BUFFER_MAX) + 2 * READ_SMALL];
 };
 
+/* A run of equal events: clients that replace each other, newcomers that are
+ * refused, drops.  It is told at once, then ever more rarely, and at its end. */
+struct run {
+	int64_t began;		/* when its first event was; 0: no run */
+	int64_t last;		/* when its last one was */
+	int64_t told;		/* when a line last told of it; 0: never */
+	uint64_t count, untold;	/* clients, or dropped bytes; not told yet */
+	uint64_t session;	/* of the last event: who sent what is lost */
+	char peer[ADDRESS_SIZE]; /* or who was replaced or refused */
+};
+
 /* One direction.  Counts are of all time. */
 static struct flow {
 	const char *name;	/* "A->B" */
@@ -166,11 +190,10 @@ static struct flow {
 	uint64_t unacked;	/* bytes that came back at a disconnect */
 	uint64_t session;	/* who sent last */
 	uint64_t drops;		/* reads dropped, and expiries */
-	uint64_t drop_told;	/* bytes of the drops in log lines */
-	const char *drop_reason; /* of the last drop */
-	uint64_t drop_session;	/* whose bytes these were */
-	int64_t drop_time;	/* when it was */
-	int64_t drop_logged;	/* when a line told; 0: no run of drops */
+	uint64_t slow;		/* 1: it was told that its sender waits */
+	int64_t slow_since;	/* when that began */
+	int64_t marked;		/* when its sender last had to wait, or 0 */
+	uint64_t mark;		/* of sent: then all held at that time went */
 	uint64_t rated;		/* sent, when the rate was last made */
 	double rate;		/* bytes a second, for the live line (-t) */
 } flows[SIDES];		/* by the side that the bytes come from */
@@ -188,14 +211,16 @@ struct client {
 	int fd;			/* its socket */
 	enum state state;
 	enum reason reason;	/* why it is leaving, else STAYS */
-	char detail[80];	/* of that: " cause=idle", or empty */
+	char detail[80];	/* of that: " by=PEER", " error=TEXT" or "" */
+	int level;		/* of the line that tells it */
 	char peer[ADDRESS_SIZE];
 	uint64_t session;	/* number of the connection, from 1 */
+	uint64_t partner;	/* -o: that of the other side's; 0: none yet */
 	uint64_t received, sent; /* bytes; sent: acknowledged */
 	size_t unacked;		/* bytes that came back from it */
 	size_t unread;		/* LEAVING, a stop: bytes still to read */
 	int told;		/* a line told that it waits to be read */
-	int shut;		/* a stop: it was sent EOF */
+	int shut;		/* a stop, -o: it was sent EOF */
 	int watched;		/* in the read set of the last wait */
 	size_t unasked;		/* sent since the last question, bytes */
 	int64_t ask_wait;	/* until the next one, if room is short */
@@ -214,6 +239,7 @@ static struct side {
 	struct client clients[CLIENTS]; /* the oldest first */
 	int count;		/* of clients */
 	int64_t left;		/* when the last one left; the start */
+	int64_t heard;		/* when one last sent; the start */
 	uint64_t connects, counts[REASONS]; /* came; went or were refused */
 
 	/* Those who may come (-A, -B); everyone if there are none. */
@@ -223,10 +249,8 @@ static struct side {
 		unsigned char bytes[16];
 	} nets[NETS];
 	int net_count;
-	uint64_t refused;	/* newcomers, since the last refuse line */
-	int64_t refuse_logged;	/* when that was; 0 if never */
-	enum reason refusal;	/* why the last one was refused */
-	char refused_peer[ADDRESS_SIZE]; /* and its address */
+	struct run runs[RUNS];	/* from REPLACED on; of what it sends: drops */
+	int quick;		/* replacements in a row, each within QUICK */
 } sides[SIDES];
 
 /* A socket that clients dial. */
@@ -251,7 +275,7 @@ static struct scrape {
 static struct {
 	int family;		/* -4, -6; else AF_UNSPEC */
 	int level;		/* -q, -v: what is logged, LOG_... */
-	int lossless, syslog, trace; /* -l, -s, -x */
+	int lossless, sessions, syslog, trace; /* -l, -o, -s, -x */
 	const char *name;	/* -n; empty if none */
 	const char *file;	/* -f; empty if none */
 	size_t capacity;	/* -b, bytes */
@@ -279,6 +303,7 @@ static int64_t stop_time = NEVER; /* when stopping is over, once begun */
 static int64_t totals_last;	/* when -t was last done */
 static int64_t started;		/* when the bridge started */
 static uint64_t sessions;	/* connections so far */
+static uint64_t accept_failures; /* for a lack, by any port */
 static uint64_t log_lost, log_told; /* lines not written; what was told */
 static int live, live_shown;	/* -t keeps a line in place; it is there */
 static int is_shared[STDERR_FILENO + 1]; /* a terminal of others, too */
@@ -702,6 +727,13 @@ address_text(const void *address, socklen_t length, char *text)
 	    NI_NUMERICHOST | NI_NUMERICSERV);
 	snprintf(text, ADDRESS_SIZE, strchr(host, ':') != NULL ?
 	    "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* The length of a peer without its port. */
+static size_t
+host_length(const char *peer)
+{
+	return (size_t)(strrchr(peer, ':') - peer);
 }
 
 /* Makes a socket fit for the loop: non-blocking, closed on exec, and below
@@ -1141,13 +1173,57 @@ enum intake {
 	DROP			/* read and drop */
 };
 
+/* The client that is read: the oldest, unless its EOF was read. */
+static struct client *
+side_sender(struct side *side)
+{
+	struct client *oldest = &side->clients[0];
+
+	if (side->count == 0 || oldest->state == HALF_CLOSED)
+		return NULL;
+	return oldest;
+}
+
+/* -o: what a client sends is for its partner alone.  STORE stands for no
+ * objection. */
+static enum intake
+session_intake(const struct flow *flow)
+{
+	const struct client *sender = side_sender(flow->from);
+	const struct client *receiver = side_receiver(flow->to);
+
+	if (!conf.sessions || sender == NULL)
+		return STORE;
+	if (receiver != NULL && receiver->session == sender->partner)
+		return STORE;
+	/* The partner has left, or there will be none. */
+	if (sender->partner != 0 || sender->state == LEAVING)
+		return DROP;
+	/* The receiver is of the session before, and will go. */
+	return receiver != NULL ? WAIT : STORE;
+}
+
+/* -o: whether a client had a partner, and that one has left. */
+static int
+session_is_over(const struct side *side, const struct client *client)
+{
+	const struct client *other = side_receiver(side->in->to);
+
+	return client->partner != 0 && (other == NULL ||
+	    other->session != client->partner);
+}
+
 /* The flow-control policy, the only one. */
 static enum intake
 flow_intake(const struct flow *flow)
 {
 	const struct client *receiver = side_present(flow->to);
 	int has_room = flow->ring.used < conf.capacity;
+	enum intake intake = session_intake(flow);
 
+	/* Of another session than the receiver. */
+	if (intake != STORE)
+		return intake;
 	/* -H is over: it is too late for what comes, too. */
 	if (now >= side_expires_at(flow->to))
 		return DROP;
@@ -1165,15 +1241,13 @@ flow_intake(const struct flow *flow)
 	return has_room ? STORE : WAIT;
 }
 
-/* The client that is read: the oldest, unless its EOF was read. */
-static struct client *
-side_sender(struct side *side)
+/* Whether a sender is held back, or would be but for -g. */
+static int
+flow_waits(const struct flow *flow)
 {
-	struct client *oldest = &side->clients[0];
-
-	if (side->count == 0 || oldest->state == HALF_CLOSED)
-		return NULL;
-	return oldest;
+	return side_sender(flow->from) != NULL &&
+	    (flow_intake(flow) == WAIT || (side_present(flow->to) != NULL &&
+	    ring_unsent(&flow->ring) >= HIGH_WATER));
 }
 
 /* Whether a sender waits for acknowledgements alone: they would make room. */
@@ -1213,80 +1287,184 @@ wants_accept(const struct listener *listener)
 	    sides[listener->service].count < CLIENTS);
 }
 
-/* ---- What is dropped and refused ------------------------------------- */
+/* ---- Runs of drops and of newcomers ---------------------------------- */
 
-/* When a run of drops, or of refusals, is told next: a second after the last
- * line of it, if there is anything to tell. */
+/* Adds to a run, or begins it. */
+static void
+run_note(struct run *run, uint64_t count, uint64_t session, const char *peer)
+{
+	if (run->began == 0)
+		*run = (struct run){ .began = now };
+	run->last = now;
+	run->count += count;
+	run->untold += count;
+	run->session = session;
+	memcpy(run->peer, peer, strlen(peer) + 1);
+}
+
+/* When a run is told next, if there is anything to tell: at once, then 1, 10
+ * and 60 seconds after it began, then each minute, after an hour each hour. */
 static int64_t
-flow_tells_at(const struct flow *flow)
+run_tells_at(const struct run *run)
 {
-	return flow->dropped > flow->drop_told ?
-	    flow->drop_logged + SECOND : NEVER;
+	int64_t age = run->told - run->began;
+
+	if (run->untold == 0)
+		return NEVER;
+	if (run->told == 0)
+		return run->began;
+	if (age < SECOND)
+		return run->began + SECOND;
+	if (age < 10 * SECOND)
+		return run->began + 10 * SECOND;
+	if (age < MINUTE)
+		return run->began + MINUTE;
+	return run->told + (age < HOUR ? MINUTE : HOUR);
 }
 
+/* When a run is over, if nothing more of it happens. */
 static int64_t
-side_tells_at(const struct side *side)
+run_ends_at(const struct run *run)
 {
-	return side->refused > 0 ? side->refuse_logged + SECOND : NEVER;
+	return run->began != 0 ? run->last + RUN_QUIET : NEVER;
 }
 
+/* Tells what is new of a run. */
 static void
-flow_tell(struct flow *flow)
+run_tell(struct side *side, enum reason reason)
 {
-	log_event(LOG_WARNING, "drop", "dir=%s session=" U64
-	    " reason=%s bytes=" U64 " drops=" U64 " total=" U64,
-	    flow->name, flow->drop_session, flow->drop_reason,
-	    flow->dropped - flow->drop_told, flow->drops, flow->dropped);
-	flow->drop_logged = now;
-	flow->drop_told = flow->dropped;
+	struct run *run = &side->runs[reason];
+	const struct client *client = side_receiver(side);
+	const struct flow *flow = side->in;
+
+	if (reason == REPLACED)
+		log_event(LOG_WARNING, "contested", "side=%s peer=%s other=%s "
+		    "count=" U64, side->name, client != NULL ? client->peer :
+		    "-", run->peer, run->untold);
+	else if (reason < REASONS)
+		log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s "
+		    "count=" U64, side->name, run->peer, reason_names[reason],
+		    run->untold);
+	else
+		log_event(LOG_WARNING, "drop", "dir=%s session=" U64
+		    " reason=%s bytes=" U64 " drops=" U64 " total=" U64,
+		    flow->name, run->session, reason_names[reason],
+		    run->untold, flow->drops, flow->dropped);
+	run->told = now;
+	run->untold = 0;
 }
 
+/* Tells the rest of some runs of a side. */
 static void
-side_tell(struct side *side)
+side_tell_rest(struct side *side, enum reason first)
 {
-	log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s count="
-	    U64, side->name, side->refused_peer, reason_names[side->refusal],
-	    side->refused);
-	side->refuse_logged = now;
-	side->refused = 0;
+	enum reason reason;
+
+	for (reason = first; reason < RUNS; reason++)
+		if (side->runs[reason].untold > 0)
+			run_tell(side, reason);
 }
 
-/* Tells the rest of both runs. */
+/* Nobody was replaced, or refused, for a while. */
 static void
-side_tell_rest(struct side *side)
+run_end(struct side *side, enum reason reason)
 {
-	if (side->in->dropped > side->in->drop_told)
-		flow_tell(side->in);
-	if (side->refused > 0)
-		side_tell(side);
+	struct run *run = &side->runs[reason];
+	const struct client *client = side_receiver(side);
+	double duration = SECS(run->last - run->began);
+
+	if (run->untold > 0)
+		run_tell(side, reason);
+	if (reason == REPLACED)
+		log_event(LOG_INFO, "contested_end", "side=%s session=" U64
+		    " peer=%s count=" U64 " duration=%.3f", side->name,
+		    client != NULL ? client->session : 0, client != NULL ?
+		    client->peer : "-", run->count, duration);
+	else if (run->count > 1)
+		log_event(LOG_INFO, "refuse_end", "side=%s reason=%s count="
+		    U64 " duration=%.3f", side->name, reason_names[reason],
+		    run->count, duration);
+	run->began = 0;
+	if (reason == REPLACED)
+		side->quick = 0;
 }
 
-/* Counts bytes of a session as dropped.  The first drop of a run is told at
- * once. */
+/* Does what is due for the runs of a side. */
+static void
+side_review_runs(struct side *side)
+{
+	enum reason reason;
+
+	for (reason = REPLACED; reason < RUNS; reason++) {
+		if (now >= run_tells_at(&side->runs[reason]))
+			run_tell(side, reason);
+		if (reason < REASONS &&
+		    now >= run_ends_at(&side->runs[reason]))
+			run_end(side, reason);
+	}
+}
+
+/* Counts bytes of a session as dropped. */
 static void
 flow_drop(struct flow *flow, size_t size, uint64_t session,
-    const char *reason)
+    enum reason reason)
 {
 	flow->dropped += size;
 	flow->drops++;
-	flow->drop_time = now;
-	flow->drop_reason = reason;
-	flow->drop_session = session;
-	if (now >= flow_tells_at(flow))
-		flow_tell(flow);
+	run_note(&flow->from->runs[reason], size, session, "");
 }
 
-/* Stored bytes end a run of drops a second after the last. */
+/* Bytes are stored again.  That ends runs of drops a second after the last;
+ * before, drops and small reads may alternate. */
 static void
-flow_end_drops(struct flow *flow)
+flow_stored(struct flow *flow)
 {
-	if (flow->drop_logged == 0 || now - flow->drop_time < SECOND)
+	struct run *runs = flow->from->runs;
+	enum reason reason;
+	int64_t last = 0;
+
+	for (reason = OVERFLOWN; reason < RUNS; reason++)
+		if (runs[reason].began != 0 && runs[reason].last > last)
+			last = runs[reason].last;
+	if (last == 0 || now - last < SECOND)
 		return;
-	if (flow->dropped > flow->drop_told)
-		flow_tell(flow);
+	side_tell_rest(flow->from, OVERFLOWN);
+	for (reason = OVERFLOWN; reason < RUNS; reason++)
+		runs[reason].began = 0;
 	log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total=" U64,
 	    flow->name, flow->drops, flow->dropped);
-	flow->drop_logged = 0;
+}
+
+/* Drops what is held in a direction, but for what is on its way. */
+static void
+flow_clear(struct flow *flow, enum reason reason)
+{
+	if (ring_unsent(&flow->ring) == 0)
+		return;
+	flow_drop(flow, ring_cut(&flow->ring), flow->session, reason);
+	flow->marked = 0;	/* what was marked is not there any more */
+}
+
+/* Why bytes that have just come are dropped. */
+static enum reason
+flow_drop_reason(const struct flow *flow)
+{
+	if (session_intake(flow) == DROP)
+		return ENDED;
+	return now >= side_expires_at(flow->to) ? EXPIRED : OVERFLOWN;
+}
+
+/* -o: a client of this side has left.  What is held for it is dropped.  What it
+ * sent goes to its partner; it is dropped, too, if there is none.  A stop tells
+ * it all as lost. */
+static void
+session_end(struct side *side)
+{
+	if (!conf.sessions || stop_time != NEVER)
+		return;
+	flow_clear(side->out, ENDED);
+	if (side_receiver(side->in->to) == NULL)
+		flow_clear(side->in, ENDED);
 }
 
 /* ---- Clients: what each knows and how it changes --------------------- */
@@ -1352,12 +1530,35 @@ side_expire(struct side *side)
 		return;
 	side_ask(side);
 	if (now >= side_expires_at(side))
-		flow_drop(flow, ring_cut(&flow->ring), flow->session,
-		    "expired");
+		flow_clear(flow, EXPIRED);
+}
+
+/* Whether two peers have the same host, whatever their ports are. */
+static int
+peer_is_same(const char *a, const char *b)
+{
+	return strncmp(a, b, host_length(a) + 1) == 0;
+}
+
+/* How a line tells that a client goes: what somebody should look at is a
+ * warning.  While a side is contested, its own lines tell of it. */
+static int
+client_level(const struct side *side, const struct client *client,
+    enum reason reason, const char *newcomer)
+{
+	if (reason == FAILED || reason == IDLE || reason == STALLED ||
+	    reason == DEAD)
+		return LOG_WARNING;
+	if (reason != REPLACED)
+		return LOG_INFO;
+	if (side->runs[REPLACED].began != 0)
+		return LOG_DEBUG;
+	return peer_is_same(client->peer, newcomer) ? LOG_INFO : LOG_WARNING;
 }
 
 /* A client can't stay.  What it has not acknowledged waits for the next one.
- * What has arrived from it is read before it is closed. */
+ * What has arrived from it is read before it is closed.  The detail is who
+ * replaces it, or what failed, or empty. */
 static void
 client_leave(struct side *side, struct client *client, enum reason reason,
     const char *detail)
@@ -1370,14 +1571,20 @@ client_leave(struct side *side, struct client *client, enum reason reason,
 	side->left = client->state == SILENT ? client->silenced : now;
 	client->state = LEAVING;
 	client->reason = reason;
-	snprintf(client->detail, sizeof client->detail, reason == FAILED ?
-	    " error=\"%s\"" : "%s", detail);
+	client->level = client_level(side, client, reason, detail);
+	if (reason == FAILED)
+		snprintf(client->detail, sizeof client->detail,
+		    " error=\"%s\"", detail);
+	else if (reason == REPLACED)
+		snprintf(client->detail, sizeof client->detail, " by=%s",
+		    detail);
 	client->unacked = ring->away;
 	side->out->unacked += ring->away;
 	ring->away = 0;
 	client->unread = client->ended > 0 ? 0 :
 	    socket_unread(client->fd, conf.capacity);
 	changes++;
+	session_end(side);
 	side_expire(side);
 }
 
@@ -1390,9 +1597,16 @@ client_fail(struct side *side, struct client *client, int error)
 	if (error == ECONNRESET || error == EPIPE)
 		client_leave(side, client, RESET, "");
 	else if (error == ETIMEDOUT)
-		client_leave(side, client, TIMEOUT, " cause=keepalive");
+		client_leave(side, client, DEAD, "");
 	else
 		client_leave(side, client, FAILED, strerror(error));
+}
+
+/* It was sent EOF and all before that, and has nothing to say any more. */
+static void
+client_finish(struct side *side, struct client *client)
+{
+	client_leave(side, client, stop_time != NEVER ? SHUTDOWN : SESSION, "");
 }
 
 /* Its EOF was read. */
@@ -1402,7 +1616,7 @@ client_end(struct side *side, struct client *client)
 	client->ended = now;
 	client->unread = 0;
 	if (client->shut)
-		client_leave(side, client, SHUTDOWN, "");
+		client_finish(side, client);
 	else if (conf.eof_hold == 0)
 		client_leave(side, client, END, "");
 	if (client->state == LEAVING)
@@ -1439,16 +1653,15 @@ client_received(struct side *side, struct client *client, size_t size,
 	flow->received += size;
 	client->received += size;
 	client->unread -= size < client->unread ? size : client->unread;
-	client->heard = client->alive = now;
+	client->heard = client->alive = side->heard = now;
 	if (conf.trace)
 		trace_bytes(flow->name, client->session, ring->bytes +
 		    ring_offset(ring, ring->used), size);
 	if (size > room)
-		flow_drop(flow, size, client->session, now >=
-		    side_expires_at(flow->to) ? "expired" : "overflow");
+		flow_drop(flow, size, client->session, flow_drop_reason(flow));
 	else {
 		ring_put(ring, size);
-		flow_end_drops(flow);
+		flow_stored(flow);
 	}
 	if (client->state == SILENT)
 		client_resume(side, client);
@@ -1468,7 +1681,7 @@ client_receive(struct side *side, struct client *client)
 
 	if (receiver != NULL && ring->away > 0 && (receiver->unasked >=
 	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL ||
-	    flow_intake(side->in) == DROP))
+	    receiver->state == SILENT))
 		client_ask(side->in->to, receiver);
 	intake = flow_intake(side->in);
 	if (intake == WAIT)
@@ -1533,7 +1746,7 @@ client_close(struct side *side, struct client *client)
 	close(client->fd);	/* never again, also after EINTR */
 	side->counts[client->reason]++;
 	side_ask(side);
-	log_event(LOG_INFO, "disconnect", "side=%s session=" U64 " peer=%s "
+	log_event(client->level, "disconnect", "side=%s session=" U64 " peer=%s "
 	    "reason=%s%s duration=%.3f received=" U64 " sent=" U64
 	    " unacked=%zu held=%zu state=%s", side->name, client->session,
 	    client->peer, reason_names[client->reason], client->detail,
@@ -1562,7 +1775,7 @@ side_drain(struct side *side)
 		}
 		if (client->state == LEAVING && !client->told) {
 			client->told = 1;
-			log_event(LOG_INFO, "leaving", "side=%s session=" U64
+			log_event(client->level, "leaving", "side=%s session=" U64
 			    " peer=%s reason=%s%s unread=%zu state=%s",
 			    side->name, client->session, client->peer,
 			    reason_names[client->reason], client->detail,
@@ -1629,6 +1842,7 @@ side_is_busy(struct side *side)
 	const struct client *client = side_receiver(side);
 
 	return client != NULL && client->state == OPEN &&
+	    !session_is_over(side, client) &&
 	    now - client->heard < conf.silence;
 }
 
@@ -1650,11 +1864,34 @@ side_refuse(struct side *side, int fd, const char *peer, enum reason reason)
 {
 	close(fd);
 	side->counts[reason]++;
-	side->refused++;
-	side->refusal = reason;
-	snprintf(side->refused_peer, ADDRESS_SIZE, "%s", peer);
-	if (now >= side_tells_at(side))
-		side_tell(side);
+	run_note(&side->runs[reason], 1, 0, peer);
+}
+
+/* A newcomer takes the place of a client.  Where this happens again and again,
+ * two of them dial one port. */
+static void
+side_replace(struct side *side, struct client *client, const char *newcomer)
+{
+	struct run *run = &side->runs[REPLACED];
+
+	side->quick = now - client->since < QUICK ? side->quick + 1 : 0;
+	if (run->began != 0)
+		run_note(run, 1, client->session, client->peer);
+	else if (side->quick >= CONTEST)
+		run_note(run, CONTEST, client->session, client->peer);
+	client_leave(side, client, REPLACED, newcomer);
+}
+
+/* -o: a newcomer and a client that waits alone begin a session. */
+static void
+session_begin(struct side *side, struct client *client)
+{
+	struct client *other = side_receiver(side->in->to);
+
+	if (!conf.sessions || other == NULL || other->partner != 0)
+		return;
+	client->partner = other->session;
+	other->partner = client->session;
 }
 
 /* Lets a newcomer in.  From now on it is sent to. */
@@ -1662,9 +1899,14 @@ static void
 side_come(struct side *side, int fd, const char *peer)
 {
 	struct client *client = side_receiver(side);
+	int level = LOG_INFO;
 
-	if (client != NULL)
-		client_leave(side, client, REPLACED, "");
+	if (client == NULL)
+		side->quick = 0;
+	else
+		side_replace(side, client, peer);
+	if (client != NULL && side->runs[REPLACED].began != 0)
+		level = LOG_DEBUG;
 	side_expire(side);
 	side_drain(side);
 	client = &side->clients[side->count++];
@@ -1672,10 +1914,11 @@ side_come(struct side *side, int fd, const char *peer)
 	    .ask_wait = ASK_FIRST, .asked = now, .since = now, .heard = now,
 	    .took = now, .alive = now };
 	snprintf(client->peer, sizeof client->peer, "%s", peer);
+	session_begin(side, client);
 	socket_tune(fd);
 	side->connects++;
 	changes++;
-	log_event(LOG_INFO, "connect", "side=%s session=" U64 " peer=%s "
+	log_event(level, "connect", "side=%s session=" U64 " peer=%s "
 	    "state=%s held=%zu", side->name, client->session, client->peer,
 	    state_name(), side->out->ring.used);
 }
@@ -1756,32 +1999,92 @@ live_width(void)
 	return 80;
 }
 
-/* Draws the live line: state; of each side the peer without its port, and what
- * came from there: rate, total, and held bytes as a bar; dropped bytes.  It is
- * cut so that it never wraps. */
+/* Adds a duration in a few characters: 59s, 12m, 99h, 400d. */
+static void
+page_add_age(int64_t span)
+{
+	long secs = (long)(span / SECOND);
+
+	if (secs < 100)
+		page_add("%lds", secs);
+	else if (secs < 100 * 60)
+		page_add("%ldm", secs / 60);
+	else if (secs < 100 * 3600)
+		page_add("%ldh", secs / 3600);
+	else
+		page_add("%ldd", secs / 86400);
+}
+
+/* Adds how long a side has been absent, silent, or present and not heard. */
+static void
+live_add_side(const struct side *side, const struct client *client)
+{
+	int64_t since = side->left;
+
+	page_add(" %s ", side->name);
+	if (client == NULL)
+		page_add("absent ");
+	else if (client->state == SILENT) {
+		page_add("silent ");
+		since = client->alive;
+	} else
+		since = side->heard > client->since ? side->heard :
+		    client->since;
+	page_add_age(now - since);
+}
+
+/* Adds a direction: held bytes as a bar, what is sent on in a second. */
+static void
+live_add_flow(const struct flow *flow)
+{
+	int marks = (int)((flow->ring.used * 3 + conf.capacity - 1) /
+	    conf.capacity);
+
+	page_add(" %s %.*s%.*s%s ", flow->name, marks, "###", 3 - marks,
+	    "...", flow->slow ? " slow" : "");
+	page_add_human(flow->rate);
+	page_add("B/s");
+}
+
+/* Adds a host; of one too long for the columns the end. */
+static void
+live_add_host(const char *host, size_t columns)
+{
+	size_t length = host_length(host);
+
+	if (length < columns)
+		page_add(" %.*s", (int)length, host);
+	else if (columns > strlen(" ..0:0]"))
+		page_add(" ..%.*s", (int)(columns - 3),
+		    host + length - (columns - 3));
+}
+
+/* Draws the live line, what matters most first.  It is cut so that it never
+ * wraps. */
 static void
 live_draw(void)
 {
 	size_t width = live_width() + strlen("\r\033[K") - 1;
-	struct side *s;
+	const struct client *a = side_receiver(&sides[SIDE_A]);
+	const struct client *b = side_receiver(&sides[SIDE_B]);
+	const char *host_a = a != NULL ? a->peer : "-:";
+	const char *host_b = b != NULL ? b->peer : "-:";
+	size_t left, share;
 
 	page_used = 0;
-	page_add("\r\033[K%s", state_name());
-	for (s = sides; s < sides + SIDES; s++) {
-		const struct client *client = side_present(s);
-		const char *peer = client != NULL ? client->peer : "-:";
-		int marks = (int)((s->in->ring.used * 3 + conf.capacity - 1) /
-		    conf.capacity);
-
-		page_add(" %.*s %c", (int)(strrchr(peer, ':') - peer), peer,
-		    s == sides ? '>' : '<');
-		page_add_human(s->in->rate);
-		page_add("/s ");
-		page_add_human((double)s->in->sent);
-		page_add(" %.*s%.*s", marks, "###", 3 - marks, "...");
-	}
-	page_add(" !");
+	page_add("\r\033[K%s dropped ", state_name());
 	page_add_human((double)(flows[SIDE_A].dropped + flows[SIDE_B].dropped));
+	page_add("B");
+	live_add_side(&sides[SIDE_A], a);
+	live_add_side(&sides[SIDE_B], b);
+	live_add_flow(&flows[SIDE_A]);
+	live_add_flow(&flows[SIDE_B]);
+	left = page_used < width ? width - page_used : 0;
+	share = host_length(host_b) < left / 2 ?
+	    left - host_length(host_b) - 1 : left / 2;
+	live_add_host(host_a, share);
+	if (page_used < width)
+		live_add_host(host_b, width - page_used);
 	page_used = page_used < width ? page_used : width;
 	live_shown = page_write(STDERR_FILENO);
 }
@@ -1811,6 +2114,17 @@ metric_sides(const char *name, uint64_t a, uint64_t b)
 	    U64 "\n", name, a, name, b);
 }
 
+/* Adds a reason as a label, and its cause as another: "timeout cause=idle". */
+static void
+metric_reason(const char *reason)
+{
+	size_t length = strcspn(reason, " ");
+
+	page_add(",reason=\"%.*s\"", (int)length, reason);
+	if (reason[length] != '\0')
+		page_add(",cause=\"%s\"", strchr(reason, '=') + 1);
+}
+
 /* Adds how many clients went, or were refused, for some reasons. */
 static void
 metric_reasons(const char *name, enum reason first, enum reason end)
@@ -1819,10 +2133,11 @@ metric_reasons(const char *name, enum reason first, enum reason end)
 	enum reason reason;
 
 	for (reason = first; reason < end; reason++)
-		for (s = sides; s < sides + SIDES; s++)
-			page_add("tcpbridge_%s{side=\"%s\",reason=\"%s\"} " U64
-			    "\n", name, s->name, reason_names[reason],
-			    s->counts[reason]);
+		for (s = sides; s < sides + SIDES; s++) {
+			page_add("tcpbridge_%s{side=\"%s\"", name, s->name);
+			metric_reason(reason_names[reason]);
+			page_add("} " U64 "\n", s->counts[reason]);
+		}
 }
 
 /* Adds a metric of the bridge itself. */
@@ -1839,20 +2154,22 @@ metrics_add_flows(void)
 {
 	const struct flow *a = &flows[SIDE_A], *b = &flows[SIDE_B];
 
-	metric_flows("bytes_received_total", "Bytes received.", a->received,
-	    b->received);
-	metric_flows("bytes_sent_total", "Bytes that clients acknowledged.",
-	    a->sent, b->sent);
-	metric_flows("bytes_dropped_total", "Bytes dropped.", a->dropped,
-	    b->dropped);
-	metric_flows("bytes_unacked_total", "Bytes that came back "
-	    "unacknowledged when a client went.", a->unacked, b->unacked);
-	metric_flows("drops_total", "Reads dropped, and expiries.", a->drops,
+	metric_flows("bytes_received_total", "Bytes received: the sum of "
+	    "sent, dropped and held.", a->received, b->received);
+	metric_flows("bytes_sent_total", "Bytes that the receiver's system "
+	    "acknowledged.", a->sent, b->sent);
+	metric_flows("bytes_dropped_total", "Bytes lost: no room, or -H was "
+	    "over.", a->dropped, b->dropped);
+	metric_flows("bytes_unacked_total", "Bytes sent again to the next "
+	    "client; no more than these came twice.", a->unacked, b->unacked);
+	metric_flows("drops_total", "Times that bytes were lost.", a->drops,
 	    b->drops);
-	metric_flows("held_bytes", "Bytes held now.", a->ring.used,
-	    b->ring.used);
-	metric_flows("away_bytes", "Bytes of these that are on their way.",
+	metric_flows("held_bytes", "Bytes that wait for the receiver to "
+	    "acknowledge them.", a->ring.used, b->ring.used);
+	metric_flows("away_bytes", "Held bytes that the system is sending.",
 	    a->ring.away, b->ring.away);
+	metric_flows("slow", "1 while the receiver holds the sender back, and "
+	    "took over 5 s for what was held.", a->slow, b->slow);
 }
 
 /* Whether the newest client of a side is silent. */
@@ -1870,22 +2187,30 @@ metrics_add_sides(void)
 {
 	struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B];
 
-	metric_head("connected", "A client is present.");
+	metric_head("connected", "1 while a client is present, 0 while bytes "
+	    "for it are held.");
 	metric_sides("connected", side_present(a) != NULL,
 	    side_present(b) != NULL);
-	metric_head("silent", "A client is there, but acknowledges nothing.");
+	metric_head("silent", "1 while a client is connected and acknowledges "
+	    "nothing; it counts as absent.");
 	metric_sides("silent", (uint64_t)side_is_silent(a),
 	    (uint64_t)side_is_silent(b));
-	metric_head("leaving", "Clients that wait to be read before they are "
-	    "closed.");
+	metric_head("heard_seconds", "Seconds since a client last sent "
+	    "something, or since the start.");
+	metric_sides("heard_seconds", (uint64_t)((now - a->heard) / SECOND),
+	    (uint64_t)((now - b->heard) / SECOND));
+	metric_head("leaving", "Clients that are gone, with bytes that wait "
+	    "to be received.");
 	metric_sides("leaving", (uint64_t)(a->count -
 	    (side_receiver(a) != NULL)), (uint64_t)(b->count -
 	    (side_receiver(b) != NULL)));
-	metric_head("connects_total", "Clients that came.");
+	metric_head("connects_total", "Clients that were let in.");
 	metric_sides("connects_total", a->connects, b->connects);
-	metric_head("disconnects_total", "Clients that went, by reason.");
+	metric_head("disconnects_total", "Clients that went; reason=replaced "
+	    "often: two dial one port.");
 	metric_reasons("disconnects_total", END, DENIED);
-	metric_head("refused_total", "Newcomers refused, by reason.");
+	metric_head("refused_total", "Newcomers closed at once: not in -A or "
+	    "-B, -r, no descriptor.");
 	metric_reasons("refused_total", DENIED, REASONS);
 }
 
@@ -1895,12 +2220,16 @@ metrics_add(void)
 {
 	metrics_add_flows();
 	metrics_add_sides();
-	metric_add("capacity_bytes", "Most bytes held in each direction.",
+	metric_add("capacity_bytes", "Most bytes held in each direction, -b.",
 	    conf.capacity);
-	metric_add("log_lost_lines_total", "Log lines not written.", log_lost);
-	metric_add("start_time_seconds", "Start, seconds since 1970.",
+	metric_add("accept_failures_total", "Times that the system had no "
+	    "descriptor or memory for a newcomer.", accept_failures);
+	metric_add("log_lost_lines_total", "Lines of the log that could not "
+	    "be written.", log_lost);
+	metric_add("start_time_seconds", "When the bridge started, in seconds "
+	    "since 1970.",
 	    (uint64_t)(time(NULL) - (now - started) / SECOND));
-	metric_head("build_info", "Version and name.");
+	metric_head("build_info", "Always 1; version and name (-n).");
 	page_add("tcpbridge_build_info{version=\"" VERSION "\",name=\"%s\"} "
 	    "1\n", conf.name);
 }
@@ -2060,6 +2389,18 @@ stall_at(const struct side *side, const struct client *client)
 	return after(client->took, conf.stall);
 }
 
+/* When a client whose session is over is closed at the latest: it had time to
+ * take what its partner had sent, and then to close. */
+static int64_t
+session_closes_at(const struct side *side, const struct client *client)
+{
+	if (!session_is_over(side, client))
+		return NEVER;
+	if (client->shut && side->out->ring.used == 0)
+		return after(client->took, PATIENCE);
+	return after(client->took, conf.stall);
+}
+
 /* When a client is silent: it acknowledges nothing and sends nothing for twice
  * -k.  Keepalive is not sent while data is unacknowledged (tcp(7)). */
 static int64_t
@@ -2078,9 +2419,19 @@ stuck_at(const struct flow *flow)
 	const struct client *receiver = side_present(flow->to);
 
 	if (conf.lossless || receiver == NULL ||
-	    side_sender(flow->from) == NULL || flow_intake(flow) != WAIT)
+	    side_sender(flow->from) == NULL || flow_intake(flow) != WAIT ||
+	    session_intake(flow) == WAIT)
 		return NEVER;
 	return after(receiver->took, conf.grace);
+}
+
+/* When a receiver has had its time for what was held when its sender began to
+ * wait. */
+static int64_t
+slow_at(const struct flow *flow)
+{
+	return flow->slow || flow->marked == 0 ? NEVER :
+	    flow->marked + SLOW_MIN;
 }
 
 /* When to ask a client's system for acknowledgements.  This is often where room
@@ -2105,9 +2456,24 @@ ask_at(const struct side *side, const struct client *client)
 		wait = sooner(wait, patience / 20 + MSEC);
 	if (flow_is_short(side->out))
 		wait = sooner(wait, client->ask_wait);
-	if (stop_time != NEVER)
+	if (stop_time != NEVER || session_is_over(side, client))
 		wait = sooner(wait, ASK_LAST);
 	return after(client->asked, wait);
+}
+
+/* When a run of a side is told or over. */
+static int64_t
+side_runs_due(const struct side *side)
+{
+	int64_t due = NEVER;
+	enum reason reason;
+
+	for (reason = REPLACED; reason < RUNS; reason++) {
+		due = sooner(due, run_tells_at(&side->runs[reason]));
+		if (reason < REASONS)
+			due = sooner(due, run_ends_at(&side->runs[reason]));
+	}
+	return due;
 }
 
 /* When something is next due on a side. */
@@ -2115,16 +2481,16 @@ static int64_t
 side_due(struct side *side)
 {
 	const struct client *client = side_receiver(side);
-	int64_t due = stuck_at(side->in);
+	int64_t due = sooner(stuck_at(side->in), slow_at(side->in));
 
-	due = sooner(due, flow_tells_at(side->in));
-	due = sooner(due, side_tells_at(side));
+	due = sooner(due, side_runs_due(side));
 	if (ring_unsent(&side->out->ring) > 0)
 		due = sooner(due, side_expires_at(side));
 	if (client == NULL)
 		return due;
 	due = sooner(due, half_closed_at(client));
 	due = sooner(due, idle_at(side, client));
+	due = sooner(due, session_closes_at(side, client));
 	due = sooner(due, stall_at(side, client));
 	due = sooner(due, silent_at(side, client));
 	return sooner(due, ask_at(side, client));
@@ -2517,7 +2883,7 @@ client_stall(struct side *side, struct client *client)
 		    now - client->alive < conf.stall / 2;
 	if (client->state == HALF_CLOSED ||
 	    (lives && !side_is_wedged(side)))
-		client_leave(side, client, TIMEOUT, " cause=write");
+		client_leave(side, client, STALLED, "");
 	else
 		client_silence(side, client);
 }
@@ -2537,12 +2903,15 @@ client_review(struct side *side, struct client *client)
 	if (now >= half_closed_at(client))
 		client_leave(side, client, END, "");
 	else if (now >= idle_at(side, client))
-		client_leave(side, client, TIMEOUT, " cause=idle");
+		client_leave(side, client, IDLE, "");
 	if (client->state == LEAVING || (now < stall_at(side, client) &&
-	    now < silent_at(side, client)))
+	    now < silent_at(side, client) &&
+	    now < session_closes_at(side, client)))
 		return;
 	side_ask(side);		/* it may have acknowledged since */
-	if (now >= stall_at(side, client))
+	if (now >= session_closes_at(side, client))
+		client_leave(side, client, SESSION, "");
+	else if (now >= stall_at(side, client))
 		client_stall(side, client);
 	else if (now >= silent_at(side, client) &&
 	    socket_window_shut(client->fd) > 0)
@@ -2566,26 +2935,75 @@ client_has_unread(struct client *client)
 	return client->unread > 0;
 }
 
-/* During a stop: a client gets EOF when it was sent all that came for it from
- * the other side, until the signal at the least.  One that had sent EOF itself
- * goes when it has acknowledged all. */
+/* During a stop, and when a session is over (-o): a client gets EOF when it was
+ * sent all that came for it from the other side, until the signal at the least.
+ * One that had sent EOF itself goes when it has acknowledged all. */
 static void
 side_finish(struct side *side)
 {
 	struct side *from = side->out->from;
 	struct client *client = side_receiver(side);
 
-	if (client == NULL || ring_unsent(&side->out->ring) > 0 ||
-	    from->count > 1)
+	if (client == NULL || ring_unsent(&side->out->ring) > 0)
 		return;
-	if (from->count == 1 && client_has_unread(&from->clients[0]))
+	if (stop_time == NEVER && !session_is_over(side, client))
+		return;
+	/* What waits for the next session (-o) does not come for this one. */
+	if (from->count > 1 || (from->count == 1 &&
+	    session_intake(side->out) != WAIT &&
+	    client_has_unread(&from->clients[0])))
 		return;
 	if (!client->shut) {
 		client->shut = 1;
 		shutdown(client->fd, SHUT_WR);
 	}
 	if (client->state == HALF_CLOSED && side->out->ring.away == 0)
-		client_leave(side, client, SHUTDOWN, "");
+		client_finish(side, client);
+}
+
+/* Tells that a receiver is slow, or is not any more. */
+static void
+flow_tell_slow(struct flow *flow, int is_slow)
+{
+	const struct client *client = side_receiver(flow->to);
+
+	if (is_slow) {
+		log_event(LOG_WARNING, "slow", "dir=%s session=" U64
+		    " peer=%s held=%zu", flow->name, client != NULL ?
+		    client->session : 0, client != NULL ? client->peer : "-",
+		    flow->ring.used);
+		flow->slow_since = flow->marked;
+	} else
+		log_event(LOG_INFO, "slow_end", "dir=%s held=%zu "
+		    "duration=%.3f", flow->name, flow->ring.used,
+		    SECS(now - flow->slow_since));
+	flow->slow = (uint64_t)is_slow;
+}
+
+/* A sender that is faster than its receiver is read and held back in turns,
+ * which is no fault.  What counts is the time that the receiver takes for what
+ * was held when its sender began to wait. */
+static void
+flow_review_slow(struct flow *flow)
+{
+	int waits = flow_waits(flow), went, is_quick;
+	int may_wait = side_sender(flow->from) != NULL &&
+	    side_present(flow->to) != NULL;
+
+	if (now >= slow_at(flow))
+		side_ask(flow->to);	/* it may have taken it since */
+	went = flow->sent >= flow->mark;
+	is_quick = went && now - flow->marked < SLOW_MIN;
+	if (!flow->slow && now >= slow_at(flow) && waits && !went)
+		flow_tell_slow(flow, 1);
+	else if (flow->slow && (is_quick || (!waits && (went || !may_wait))))
+		flow_tell_slow(flow, 0);
+	if (went || now >= slow_at(flow) || (!waits && !may_wait))
+		flow->marked = 0;
+	if (waits && flow->marked == 0) {
+		flow->marked = now;
+		flow->mark = flow->sent + flow->ring.used;
+	}
 }
 
 /* Does what is due on a side. */
@@ -2596,14 +3014,11 @@ side_review(struct side *side)
 
 	if (client != NULL)
 		client_review(side, client);
-	if (stop_time != NEVER)
-		side_finish(side);
+	side_finish(side);
 	side_expire(side);
 	side_drain(side);
-	if (now >= flow_tells_at(side->in))
-		flow_tell(side->in);
-	if (now >= side_tells_at(side))
-		side_tell(side);
+	flow_review_slow(side->in);
+	side_review_runs(side);
 }
 
 /* The time of -t is over: logs the totals, or makes rates for the live line.
@@ -2693,13 +3108,15 @@ listener_accept(struct listener *listener)
 			log_event(LOG_WARNING, "accept_failed",
 			    "%s error=\"%s\"",
 			    service_names[listener->service], strerror(errno));
+		accept_failures++;
 		listener->rest_until = now + SECOND;
 	}
 	return fd >= 0;
 }
 
 /* Time passed in a wait.  For a client that was not read its time of -r and -i
- * did not pass, for one that nothing was held for that of -g and -w did not.
+ * did not pass, for one that nothing was held for that of -g and -w did not,
+ * unless its session is over (-o).
  * None of it passed while the bridge itself was stopped. */
 static void
 clocks_adjust(int64_t elapsed, int64_t paused)
@@ -2707,7 +3124,9 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 	struct side *side;
 	struct client *client;
 
-	for (side = sides; side < sides + SIDES; side++)
+	for (side = sides; side < sides + SIDES; side++) {
+		if (side->in->marked != 0)
+			side->in->marked += paused;
 		for (client = side->clients;
 		    client < side->clients + side->count; client++) {
 			client->heard += client->watched ? paused : elapsed;
@@ -2715,9 +3134,11 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 			client->alive += paused;
 			if (client->ended > 0)
 				client->ended += paused;
-			if (side->out->ring.used == 0)
+			if (side->out->ring.used == 0 &&
+			    !session_is_over(side, client))
 				client->took = now;
 		}
+	}
 }
 
 /* Linux lets no signal in while something is always ready, so a wait that did
@@ -2891,8 +3312,8 @@ stop_end(void)
 			client_close(side, &side->clients[0]);
 		}
 	}
-	side_tell_rest(&sides[SIDE_A]);
-	side_tell_rest(&sides[SIDE_B]);
+	side_tell_rest(&sides[SIDE_A], REPLACED);
+	side_tell_rest(&sides[SIDE_B], REPLACED);
 	lost += save_end();
 	if (conf.trace)
 		trace_bytes("", 0, (const unsigned char *)"", 0);
@@ -2972,7 +3393,7 @@ signals_open(void)
 static const char version_text[] = "tcpbridge " VERSION "\n";
 
 static const char usage_text[] =
-"usage: tcpbridge [-46hlqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
+"usage: tcpbridge [-46hloqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
 "           [-f file] [-g secs] [-H secs] [-i secs] [-k secs]\n"
 "           [-m [host:]port] [-n name] [-r secs] [-t secs] [-w secs]\n"
 "           [[hostA:]portA [hostB:]portB]\n"
@@ -2991,6 +3412,7 @@ static const char usage_text[] =
 "  -l        lossless: never drop, hold the sender back instead\n"
 "  -m addr   serve /metrics and /healthz over HTTP at [host:]port\n"
 "  -n name   name of this bridge, in log and metrics\n"
+"  -o        one session: when a client goes, close the other one, too\n"
 "  -q, -v    log only warnings and errors; also debug lines\n"
 "  -r secs   replace a client only if silent this long (0: always)\n"
 "  -s        log to syslog, not to standard error\n"
@@ -3190,6 +3612,7 @@ option_take(int option, const char *what, char *text)
 	case 'l': conf.lossless = 1; break;
 	case 'm': parse_place(what, text, &conf.places[METRICS]); break;
 	case 'n': conf.name = parse_name(what, text, NAME_SIZE); break;
+	case 'o': conf.sessions = 1; break;
 	case 'q': conf.level = LOG_NOTICE; break;
 	case 'r': conf.silence = parse_seconds(what, text); break;
 	case 's': conf.syslog = 1; break;
@@ -3215,7 +3638,7 @@ options_read(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "--version") == 0)
 		print_and_exit(version_text);
 	while ((option = getopt(argc, argv,
-	    ":46A:B:b:e:f:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
+	    ":46A:B:b:e:f:g:H:hi:k:lm:n:oqr:st:Vvw:x")) != -1) {
 		if (option == 'g' || option == 'H')
 			excluded = option;
 		what[1] = (char)option;
@@ -3227,6 +3650,10 @@ options_read(int argc, char **argv)
 		fatal(2, "-l: excludes -%c", excluded);
 	if (conf.lossless)
 		conf.grace = 0;
+	if (conf.sessions && *conf.file != '\0')
+		fatal(2, "-o: excludes -f");
+	if (conf.sessions && conf.stall == NEVER)
+		fatal(2, "-o: excludes -w 0");
 	operands = argc - optind;
 	if (operands == 1)
 		fatal(2, "side B has no address, only side A: '%s'",
@@ -3319,7 +3746,7 @@ sides_open(void)
 		sides[i].name = names[i];
 		sides[i].in = &flows[i];
 		sides[i].out = &flows[!i];
-		sides[i].left = now;
+		sides[i].left = sides[i].heard = now;
 	}
 }
 

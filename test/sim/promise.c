@@ -49,14 +49,11 @@ static struct watch w_signal = { NEVER };
 
 /* ---- Bounds ----------------------------------------------------------- */
 
-static void must(struct watch *, bool, int64_t, const char *, ...)
-    __attribute__((format(printf, 4, 5)));
-
 /*
  * What is wrong now, and was all the time since the watch began, has to end
  * within this span.  Time in which the program was stopped does not count.
  */
-static void
+void
 must(struct watch *w, bool wrong, int64_t span, const char *fmt, ...)
 {
 	int64_t now = W.now - W.away.hi;
@@ -147,7 +144,7 @@ half_closed(const struct tconn *c)
 }
 
 /*
- * The reasons that there may be to close c, now.
+ * The reasons of its own that there may be to close c, now.
  *
  * -e: "After the EOF of a client go on sending to it for this long."
  * -i: "Close a client that sends nothing for this long.  Time in which it is
@@ -155,8 +152,8 @@ half_closed(const struct tconn *c)
  * -w: "Close a client that takes no byte for this long while data waits for
  * it."
  */
-struct reasons
-reasons_now(const struct tconn *c)
+static struct reasons
+reasons_own(const struct tconn *c)
 {
 	const struct promises *m = &M[!c->side];
 	struct reasons r;
@@ -184,6 +181,146 @@ reasons_now(const struct tconn *c)
 	return r;
 }
 
+/* ---- Sessions (-o) ---------------------------------------------------- */
+
+static bool reasons_any(const struct reasons *);
+static void reasons_add(struct reasons *, const struct reasons *);
+static struct reasons reasons_own(const struct tconn *);
+
+/* The other client of its session, while it is not closed. */
+static struct tconn *
+partner(const struct tconn *c)
+{
+	int i;
+
+	for (i = 0; i < M[!c->side].count; i++)
+		if (M[!c->side].line[i]->serial == c->partner)
+			return M[!c->side].line[i];
+	return NULL;
+}
+
+/*
+ * Whether the other client of its session has left: 1, 0 or UNCLEAR.  "When a
+ * client goes, the session is over."
+ */
+static int
+is_over(const struct tconn *c)
+{
+	const struct tconn *p = partner(c);
+	struct reasons r;
+
+	if (!C.sessions || c->partner == 0)
+		return c->blurred ? UNCLEAR : 0;
+	if (p == NULL || p->gone)
+		return 1;
+	r = reasons_own(p);
+	reasons_add(&r, &p->why);
+	r.session = false;
+	return reasons_any(&r) ? UNCLEAR : 0;
+}
+
+/*
+ * "The other one is closed, too": when it has acknowledged what it was sent,
+ * or closes before, or has taken nothing for the time of -w.
+ */
+static bool
+session_closes(const struct tconn *c)
+{
+	if (is_over(c) == 0)
+		return false;
+	return passed(c->took, C.write) != 0 || (c->shut && (c->eof_told ||
+	    (c->back == 0 && M[!c->side].held.bytes == 0)));
+}
+
+/* All reasons that there may be to close c, now. */
+struct reasons
+reasons_now(const struct tconn *c)
+{
+	struct reasons r = reasons_own(c);
+
+	r.session = session_closes(c);
+	/* -r does not protect it, and the newcomer may not be counted yet. */
+	if (c != M[c->side].line[M[c->side].count - 1] && is_over(c) != 0)
+		r.replaced = true;
+	return r;
+}
+
+/* It may have left. */
+static bool
+may_be_gone(const struct tconn *c)
+{
+	struct reasons r = reasons_now(c);
+
+	reasons_add(&r, &c->why);
+	return c->gone || c->blurred || reasons_any(&r);
+}
+
+/*
+ * Whether what c sends now is for nobody, and dropped: 1, 0 or UNCLEAR.  Its
+ * session is over, or it leaves before one began.
+ */
+static int
+is_for_nobody(const struct tconn *c)
+{
+	if (!C.sessions)
+		return 0;
+	if (c->partner != 0 || c->blurred)
+		return is_over(c);
+	if (c->gone)
+		return 1;
+	return may_be_gone(c) ? UNCLEAR : 0;
+}
+
+/* Whether the end of a session may drop what is held from side s. */
+static bool
+session_drops(int s)
+{
+	const struct tconn *receiver = newest(!s), *sender = newest(s);
+
+	if (!C.sessions)
+		return false;
+	if (receiver != NULL)
+		return may_be_gone(receiver);
+	return sender == NULL || may_be_gone(sender);
+}
+
+/* "A session begins when both are there." */
+static void
+session_begins(struct tconn *c)
+{
+	struct tconn *other = newest(!c->side);
+
+	if (!C.sessions || other == NULL || other->partner != 0)
+		return;
+	if (other->blurred || may_be_gone(other)) {
+		c->blurred = other->blurred = true;
+		return;
+	}
+	c->partner = other->serial;
+	other->partner = c->serial;
+}
+
+/*
+ * "Never a byte of a session to a client of another one": id is the sender.
+ * Where it was unclear who came to whom, the first byte tells.
+ */
+static void
+check_session(struct tconn *c, uint64_t id)
+{
+	const struct tconn *p;
+
+	if (!C.sessions)
+		return;
+	if (c->blurred && c->partner == 0)
+		c->partner = id;
+	if (c->partner != id)
+		violate("%s is sent bytes of connection %" PRIu64 ", and its "
+		    "session is with %" PRIu64, conn_text(c), id, c->partner);
+	p = partner(c);
+	if (p == NULL || p->gone)
+		COUNT(k_last);
+}
+
 /* Adds reasons that were seen at any time. */
 static void
 reasons_add(struct reasons *sum, const struct reasons *r)
@@ -197,6 +334,7 @@ reasons_add(struct reasons *sum, const struct reasons *r)
 	sum->unheard |= r->unheard;
 	sum->replaced |= r->replaced;
 	sum->shutdown |= r->shutdown;
+	sum->session |= r->session;
 }
 
 /* What is a reason now may not be one after bytes are dropped. */
@@ -215,7 +353,7 @@ static bool
 reasons_any(const struct reasons *r)
 {
 	return r->told != 0 || r->eof || r->idle || r->write || r->replaced ||
-	    r->shutdown || (program_is_1 && r->unheard);
+	    r->shutdown || r->session || (program_is_1 && r->unheard);
 }
 
 /* Whether c counts as present: 1, 0 or UNCLEAR. */
@@ -233,7 +371,8 @@ is_present(struct tconn *c)
 	if (r.eof)
 		return C.eof_keep == 0 || passed(c->eof, C.eof_keep) == 1 ?
 		    0 : UNCLEAR;
-	return r.idle || r.write || r.unheard || r.shutdown || c->shut ?
+	return r.idle || r.write || r.unheard || r.shutdown || r.session ||
+	    c->shut ?
 	    UNCLEAR : 1;
 }
 
@@ -391,11 +530,46 @@ static void
 check_replaces(const struct tconn *c, struct tconn *old)
 {
 	if (C.silent == 0 || is_present(old) != 1 || half_closed(old) ||
-	    old->dead || old->error != 0 || old->fin_arr)
+	    is_over(old) != 0 || old->dead || old->error != 0 || old->fin_arr)
 		return;
 	if (passed(old->heard, C.silent) == 0)
 		violate("%s replaces %s, that was heard within -r",
 		    conn_text(c), conn_text(old));
+}
+
+/*
+ * event=contested: "Three times in a row one was replaced less than a minute
+ * after it came."  Whether one was replaced, or had gone, is not always clear.
+ */
+static void
+note_replaced(struct tconn *old)
+{
+	struct promises *m = &M[old->side];
+	struct tale *t = &m->tales[TALE_REPLACED];
+	int64_t age = W.now - old->t_let_in;
+	bool surely = old->told == 0 && !old->eof_told && !old->fin_arr &&
+	    !old->dead && old->error == 0 && !old->why.idle &&
+	    !old->why.write && W.stops == 0 && !W.turn_paused;
+
+	if (old->replaced_seen)
+		return;
+	old->replaced_seen = m->is_replaced = true;
+	/* -q does not tell of its end. */
+	if (C.quiet && t->t_line != NEVER &&
+	    W.now - t->t_line > 300 * SEC - TOLERANCE) {
+		t->t_begin = t->t_line = NEVER;
+		t->unclear = true;
+		m->quick_least = m->quick_most = 0;
+	}
+	m->quick_most = age > 60 * SEC + TOLERANCE ? 0 : m->quick_most + 1;
+	m->quick_least = surely && age < 60 * SEC - TOLERANCE ?
+	    m->quick_least + 1 : 0;
+	t->count++;
+	t->t_event = turn_time();
+	old->contested = t->t_line != NEVER || m->quick_most >= 3;
+	if (surely && !t->unclear && (t->t_line != NEVER ||
+	    m->quick_least >= 3))
+		m->replaced++;
 }
 
 /* c is let in: it is the newest of its side. */
@@ -421,14 +595,20 @@ let_in(struct tconn *c)
 			violate("%s comes while %" PRIu64 " bytes that %s has "
 			    "not acknowledged are not back", conn_text(c),
 			    in->given, conn_text(old));
+		note_replaced(old);
 		has_left(old);
 		old->why.replaced = true;
 		if (left_to_read(old) > 0)
 			COUNT(k_queue);
 	}
 	m->connects++;
+	if (!m->is_replaced)
+		m->quick_least = m->quick_most = 0;
+	m->is_replaced = false;
 	c->kept = true;
+	c->t_let_in = turn_time();
 	c->session = m->session = ++sessions;
+	session_begins(c);
 	c->heard = c->took = c->owes = c->alive = stamp_now();
 	in->taker = c;
 	m->t_absent = NEVER;
@@ -466,10 +646,12 @@ check_refusal(struct tconn *c)
 	struct promises *m = &M[c->side];
 	struct tconn *old = newest(c->side);
 
-	m->refused++;
-	snprintf(m->refused_peer, sizeof m->refused_peer, c->family ==
-	    AF_UNSPEC ? "unknown:0" : c->family == AF_INET6 ?
-	    "[fd00::%x]:%d" : "10.0.0.%d:%d", c->host, c->port);
+	char peer[80];
+	int tale = 0;
+
+	snprintf(peer, sizeof peer, c->family == AF_UNSPEC ? "unknown:0" :
+	    c->family == AF_INET6 ? "[fd00::%x]:%d" : "10.0.0.%d:%d",
+	    c->host, c->port);
 	if (old != NULL)
 		stays(old);
 	/* Who is refused tries again later. */
@@ -478,35 +660,47 @@ check_refusal(struct tconn *c)
 		violate("bytes passed with a client that is refused");
 	if (!net_allows(c)) {
 		COUNT(r_denied);
-		m->refusal = "denied";
+		tale = TALE_DENIED;
 	} else if (c->faulty || c->fd >= FD_SETSIZE) {
 		COUNT(r_limit);
-		m->refusal = "limit";
+		tale = TALE_LIMIT;
 	} else if (C.silent > 0 && old != NULL && is_present(old) != 0 &&
 	    !half_closed(old) && passed(old->heard, C.silent) != 1) {
 		COUNT(r_busy);
-		m->refusal = "busy";
+		tale = TALE_BUSY;
 		/* Others than Linux don't tell of it behind unread bytes. */
 		if (!program_is_1 && !C.no_outq && (old->dead ||
-		    old->error != 0 || old->fin_arr) &&
+		    old->error != 0 || old->fin_arr || is_over(old) == 1) &&
 		    !(C.bsd && conn_unread(old) > 0))
 			violate("%s is refused for %s, that has gone",
 			    conn_text(c), conn_text(old));
 	} else
 		violate("%s is refused for no reason", conn_text(c));
+	tale_note(&m->tales[tale], 1, peer);
 }
 
 /* ---- The accounts ----------------------------------------------------- */
 
 /* Bytes of side s were dropped; what the log may say was the reason. */
 static void
-note_drop(int s, bool overflow, bool expired)
+note_drop(int s, uint64_t size, bool overflow, bool expired, bool over)
 {
-	M[s].overflow = overflow;
-	M[s].expired = expired;
+	bool may[] = { overflow, expired, over };
+	struct tale *t = &M[s].tales[overflow ? TALE_OVERFLOW :
+	    expired ? TALE_EXPIRED : TALE_SESSION];
+	int i;
+
+	M[s].dropped += size;
 	M[s].t_drop = turn_time();
-	M[s].drop_session = P.conn != NULL && P.conn->side == s ?
+	tale_note(t, size, "");
+	t->session = P.conn != NULL && P.conn->side == s ?
 	    P.conn->session : 0;
+	if (overflow + expired + over < 2)
+		return;
+	M[s].unsure += size;
+	for (i = 0; i < 3; i++)
+		if (may[i])
+			M[s].tales[TALE_OVERFLOW + i].unclear = true;
 }
 
 /*
@@ -535,8 +729,14 @@ check_drop(int s)
 {
 	struct tconn *r = newest(!s);
 	int present = is_present(r), expired = is_expired(!s);
+	int for_nobody = is_for_nobody(P.conn);
 
-	note_drop(s, expired != 1, expired != 0);
+	note_drop(s, P.len, expired != 1 && for_nobody != 1, expired != 0 &&
+	    for_nobody != 1, for_nobody != 0);
+	if (for_nobody != 0) {
+		COUNT(b_session_new);
+		return;
+	}
 	check_silent(s);
 	if (expired != 0) {
 		COUNT(b_expire_new);
@@ -570,6 +770,9 @@ store(int s)
 	if (is_expired(!s) == 1)
 		violate("%zu bytes of %s stored after -H", P.len,
 		    side_text(s));
+	if (is_for_nobody(P.conn) == 1)
+		violate("%zu bytes of %s stored, and its session is over",
+		    P.len, conn_text(P.conn));
 	if (space_true(s) == C.capacity && r != NULL)
 		r->took = stamp_now();
 	runq_push(&m->held, P.conn->serial, P.conn->in_read - P.len, P.len);
@@ -578,7 +781,9 @@ store(int s)
 		if (M[!s].held.bytes == C.capacity)
 			COUNT(k_both_full);
 	}
-	if (m->t_drop_told != NEVER && !W.turn_paused &&
+	if ((m->tales[TALE_OVERFLOW].t_begin != NEVER ||
+	    m->tales[TALE_EXPIRED].t_begin != NEVER ||
+	    m->tales[TALE_SESSION].t_begin != NEVER) && !W.turn_paused &&
 	    W.now - m->t_drop > SEC + TOLERANCE)
 		m->end_due = true;
 }
@@ -642,22 +847,30 @@ settle_back(int s, uint64_t n)
 	has_left(c);
 }
 
-/* "-H expires all that is held": but not what a silent client may yet get. */
+/*
+ * "-H expires all that is held": but not what a silent client may yet get.
+ * "What is held for a client that goes is dropped" (-o).
+ */
 static void
 settle_expired(int s, uint64_t n)
 {
 	struct promises *m = &M[s];
+	int expired = is_expired(!s);
+	bool over = session_drops(s);
 
-	if (is_expired(!s) == 0)
+	if (expired == 0 && !over)
 		violate("%" PRIu64 " bytes of %s dropped without a cause", n,
 		    side_text(s));
 	if (n != m->held.bytes - m->given)
 		violate("%" PRIu64 " bytes expired of %" PRIu64 " held and "
 		    "not on their way", n, m->held.bytes - m->given);
 	check_silent(s);
-	COUNT(b_expire);
+	if (over)
+		COUNT(b_session);
+	else
+		COUNT(b_expire);
 	reasons_seen(newest(!s));
-	note_drop(s, false, true);
+	note_drop(s, n, false, expired != 0, over);
 	runq_cut(&m->held, m->given);
 	m->back = 0;
 }
@@ -677,17 +890,15 @@ settle_read(int s, uint64_t received, uint64_t dropped, uint64_t held)
 	if (mine && dropped >= len && (len > space(s) ||
 	    is_expired(!s) == 1 || (dropped == len && held == m->held.bytes))) {
 		check_drop(s);
-		m->dropped += len;
 		dropped -= len;
 	} else if (mine)
 		store(s);
-	if (dropped > 0) {
+	if (dropped > 0)
 		settle_expired(s, dropped);
-		m->dropped += dropped;
-	}
 	if (mine) {
 		totals->bytes += len;
 		P.conn = NULL;
+		m->w_slow.since = NEVER;
 	}
 }
 
@@ -770,6 +981,8 @@ promise_recv(const struct tconn *c, size_t len)
 	if (!c->kept)
 		violate("%s is read before it is let in", conn_text(c));
 	r = newest(!c->side);
+	if (C.sessions && r != NULL && c->partner != r->serial)
+		return;			/* it is read to be dropped */
 	present = is_present(r);
 	stuck = present == 1 ? is_stuck(r) : 1;
 	if (present == 1 && stuck == 0 && unread > 0 && (program_is_1 ||
@@ -891,6 +1104,7 @@ promise_sent(struct tconn *c, const void *buf, size_t n, size_t len)
 	for (i = find_run(q, m->given, &skip); done < check; i++, skip = 0) {
 		r = runq_at(q, i);
 		part = (size_t)least(check - done, r->len - skip);
+		check_session(c, r->id);
 		if (stream_match(p + done, r->id, r->off + skip, part) != part)
 			locate(!c->side, p + done, part, m->given + done);
 		if (done < n)
@@ -970,7 +1184,7 @@ check_stop(const struct tconn *c, const struct reasons *r)
 	if (W.stops != 1)
 		return;
 	if (r->told != 0 || r->eof || r->idle || r->write || r->unheard ||
-	    r->replaced) {
+	    r->replaced || r->session) {
 		if (c->shut && M[!c->side].held.bytes == 0)
 			COUNT(s_drained);
 	} else if (early)
@@ -1020,6 +1234,8 @@ promise_closed(struct tconn *c)
 	struct promises *m = &M[c->side];
 	int i;
 
+	if (c->kept && c != m->line[m->count - 1])
+		note_replaced(c);
 	if (c->kept)
 		check_leaving(c);
 	else
@@ -1046,11 +1262,12 @@ promise_stop(void)
 		}
 }
 
-/* A stop: "each that has all gets EOF". */
+/* A stop, and the end of a session: "each that has all gets EOF". */
 void
 promise_shutdown(const struct tconn *c)
 {
-	if (c->side != METRICS && (W.stops == 0 || unsent_for(c->side) > 0))
+	if (c->side != METRICS && ((W.stops == 0 && is_over(c) == 0) ||
+	    unsent_for(c->side) > 0))
 		violate("%s is half-closed with %" PRIu64 " bytes unsent",
 		    conn_text(c), unsent_for(c->side));
 }
@@ -1143,13 +1360,25 @@ watch_reading(int s)
 	bool comes;
 
 	if (c == NULL)
+		M[s].w_slow.since = NEVER;
+	if (c == NULL)
 		return;
+	if (C.sessions && r != NULL && c->partner != r->serial) {
+		if (c->partner == 0 && !c->blurred && is_over(r) == 1)
+			COUNT(k_waits);
+		c->w_held.since = c->w_read.since = NEVER;
+		return;
+	}
 	comes = W.stops == 0 && conn_wakes(c) && !c->eof_told &&
 	    !(c->gone && left_to_read(c) == 0);
 	must(&c->w_held, comes && !C.lossless && is_present(r) == 1 &&
 	    is_stuck(r) == 1, C.grace + C.grace / 10 + SOON_ROOM,
 	    "%s is not read, and %s is stuck", conn_text(c),
 	    r == NULL ? "-" : conn_text(r));
+	/* Or a part of the 5 seconds counts twice. */
+	must(&M[s].w_slow, comes && !M[s].slow && W.log_faults == 0 &&
+	    !program_is_1, 10 * SEC + SOON, "%s is held back, and no line "
+	    "tells", conn_text(c));
 	must(&c->w_read, comes && has_place(s), SOON_ROOM + asked_late(r),
 	    "%s is not read: %" PRIu64 " bytes have come, there is room for %"
 	    PRIu64, conn_text(c), conn_unread(c), space_true(s));
@@ -1168,8 +1397,29 @@ watch_leaving(struct tconn *c)
 	    c->in_read >= c->in_most || has_place(c->side)), SOON,
 	    "%s stays after it is read out", conn_text(c));
 	must(&c->w_leaving, goes && !c->leaving_told && !C.quiet &&
+	    !c->contested &&
 	    W.log_faults == 0 && !program_is_1, SOON,
 	    "%s waits to be read out, and no line tells", conn_text(c));
+}
+
+/*
+ * -o: "When a client goes, the other one is closed, too": 2 seconds after it
+ * has acknowledged all, or when it has taken nothing for the time of -w, of
+ * which the program may hear late.
+ */
+static void
+watch_session(struct tconn *c)
+{
+	bool over = C.sessions && c == newest(c->side) && W.stops == 0 &&
+	    is_over(c) == 1;
+
+	must(&c->w_over, over && M[!c->side].held.bytes > 0 &&
+	    passed(c->took, C.write + C.write / 3) == 1, SOON_ROOM,
+	    "%s stays after its session, and takes nothing",
+	    conn_text(c));
+	must(&c->w_over_all, over && partner(c) == NULL &&
+	    space_true(!c->side) == C.capacity, STOP_SPAN + SOON_ROOM,
+	    "%s stays after its session, and has all", conn_text(c));
 }
 
 /* Whether this client's system answers while its program takes nothing. */
@@ -1233,7 +1483,7 @@ find_gone(struct tconn *c)
 		return;
 	r = reasons_now(c);
 	reasons_add(&c->why, &r);
-	if (r.told != 0 || r.eof || r.idle || r.write ||
+	if (r.told != 0 || r.eof || r.idle || r.write || r.session ||
 	    (program_is_1 && r.unheard))
 		may_leave(c);
 	if (W.turn_paused || W.stops > 0)
@@ -1255,19 +1505,42 @@ watch_expiry(int s)
 	    M[s].held.bytes - M[s].given, side_text(s));
 }
 
-/* "The first one is told at once, and those after it once a second." */
+/*
+ * "Told when it begins, then 1, 10 and 60 seconds later": two who replace each
+ * other.
+ */
+static void
+watch_contest(int s)
+{
+	struct promises *m = &M[s];
+	struct tale *t = &m->tales[TALE_REPLACED];
+	bool may = W.log_faults == 0 && W.stops == 0 && !t->unclear;
+
+	if (may && t->t_early != NEVER && W.now - t->t_early > SOON)
+		violate("a contest of %s is told too often", side_text(s));
+	must(&t->w_tell, may && m->replaced > 0 && (t->t_line == NEVER ||
+	    W.now > tale_due(t)), SOON, "clients of %s replace each other, "
+	    "and no line tells", side_text(s));
+	must(&t->w_end, may && !C.quiet && t->t_line != NEVER &&
+	    W.now > t->t_event + 300 * SEC, SOON,
+	    "a contest of %s has no end", side_text(s));
+}
+
+/* What comes in runs is told. */
 static void
 watch_log(int s)
 {
+	static const char *const names[TALES] = { "overflows",
+	    "expiries", "drops of ended sessions", "", "denials",
+	    "refusals of the busy", "refusals for a lack" };
 	struct promises *m = &M[s];
 	bool may = W.log_faults == 0 && W.stops == 0;
+	int i;
 
-	must(&m->w_drop, may && m->dropped > m->dropped_told &&
-	    (m->t_drop_told == NEVER || W.now > m->t_drop_told + SEC), SOON,
-	    "dropped bytes of %s are not told", side_text(s));
-	must(&m->w_refuse, may && m->refused > m->refused_told &&
-	    (m->t_refuse_told == NEVER || W.now > m->t_refuse_told + SEC),
-	    SOON, "who was refused at %s is not told", side_text(s));
+	for (i = 0; i < TALES; i++)
+		if (i != TALE_REPLACED)
+			tale_watch(&m->tales[i], names[i], s);
+	watch_contest(s);
 	if (may && m->end_due && !C.quiet && W.frozen == 0)
 		violate("a run of drops of %s has no end", side_text(s));
 }
@@ -1291,6 +1564,7 @@ promise_watch(void)
 			watch_newcomer(c);
 			watch_leaving(c);
 			watch_silent(c);
+			watch_session(c);
 		}
 		watch_sending(s);
 		watch_reading(s);
@@ -1478,6 +1752,8 @@ promise_wake(struct stamp before)
 			}
 			if (space_true(!s) == C.capacity)
 				c->took = now;
+			if (space_true(!s) == C.capacity)
+				M[!s].t_none = W.now;
 			if (conn_unacked(c) == 0)
 				c->owes = now;
 		}
@@ -1489,13 +1765,12 @@ promise_wake(struct stamp before)
 void
 promise_begin(void)
 {
-	int i;
+	int i, t;
 
 	for (i = 0; i < 2; i++) {
-		M[i].t_drop_told = M[i].t_refuse_told = NEVER;
-		M[i].w_expire.since = M[i].w_drop.since =
-		    M[i].w_refuse.since = NEVER;
-		M[i].refusal = "nobody";
+		for (t = 0; t < TALES; t++)
+			tale_begin(&M[i].tales[t]);
+		M[i].w_expire.since = M[i].w_slow.since = NEVER;
 	}
 }
 
@@ -1503,7 +1778,7 @@ promise_begin(void)
 void
 promise_end(int status)
 {
-	int s;
+	int s, t;
 
 	settle();
 	if (status != 0)
@@ -1518,9 +1793,14 @@ promise_end(int status)
 		if (M[s].count > 0)
 			violate("the client of %s is not closed",
 			    side_text(s));
-		if (W.log_faults == 0 && (M[s].dropped != M[s].dropped_told ||
-		    M[s].refused != M[s].refused_told))
-			violate("drops or refusals were never told");
+		for (t = TALE_DENIED; t < TALES && W.log_faults == 0; t++)
+			if (M[s].tales[t].count != M[s].tales[t].told)
+				violate("refusals were never told");
+		if (W.log_faults == 0 && M[s].dropped != M[s].dropped_told)
+			violate("drops were never told");
+		if (M[s].replaced > 0 && W.log_faults == 0 &&
+		    M[s].tales[TALE_REPLACED].t_line != NEVER)
+			violate("those replaced were never told");
 	}
 }
 
@@ -1548,10 +1828,13 @@ promise_again(void)
 		}
 		m->received = m->held.bytes;
 		m->sent = m->dropped = m->unacked = m->given = 0;
-		m->connects = m->session = m->drop_session = 0;
-		m->dropped_told = m->refused = m->refused_told = 0;
+		m->connects = m->session = 0;
+		m->dropped_told = m->unsure = m->replaced = 0;
+		m->quick_least = m->quick_most = 0;
+		memset(m->tales, 0, sizeof m->tales);
 		m->taker = NULL;
-		m->end_due = false;
+		m->end_due = m->is_replaced = m->slow = false;
+		m->t_drop = m->t_none = W.now;
 	}
 	memset(graves, 0, sizeof graves);
 	sessions = 0;

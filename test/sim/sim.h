@@ -184,6 +184,7 @@ void	 runq_clear(struct runq *);
 	X(r_replaced_linger, "reason: replaced during -e") \
 	X(r_shutdown, "reason: shutdown") \
 	X(r_error, "reason: error") \
+	X(r_session, "reason: session") \
 	X(r_denied, "refused: denied") \
 	X(r_busy, "refused: busy") \
 	X(r_limit, "refused: limit") \
@@ -202,7 +203,11 @@ void	 runq_clear(struct runq *);
 	X(b_drop_stuck, "dropped: stuck and full") \
 	X(b_expire, "dropped: held data expired") \
 	X(b_expire_new, "dropped: new data expired at once") \
+	X(b_session, "dropped: held data of a session that is over") \
+	X(b_session_new, "dropped: new data of a session that is over") \
 	X(b_replay, "held data met a newcomer") \
+	X(k_last, "a client got bytes of one that had left its session") \
+	X(k_waits, "a newcomer waits for the end of a session") \
 	X(b_wrap, "ring: read across the end") \
 	X(b_full, "ring: full to the last byte") \
 	X(s_drained, "stop: all delivered") \
@@ -213,11 +218,18 @@ void	 runq_clear(struct runq *);
 	X(l_lost, "log: log_lost told") \
 	X(l_stats, "log: totals by -t") \
 	X(l_drop, "log: drop") \
-	X(l_drop_later, "log: drop, told a second later") \
+	X(l_drop_later, "log: drop, told later") \
+	X(l_drop_minute, "log: drop, told a minute after the first") \
 	X(l_drop_end, "log: drop_end") \
 	X(l_refuse, "log: refuse") \
 	X(l_refuse_later, "log: refuse, more than one") \
+	X(l_refuse_end, "log: refuse_end") \
+	X(l_contested, "log: contested") \
+	X(l_contested_again, "log: contested, told again") \
+	X(l_contested_end, "log: contested_end") \
 	X(l_leaving, "log: leaving") \
+	X(l_slow, "log: slow") \
+	X(l_slow_end, "log: slow_end") \
 	X(m_request, "metrics: request served") \
 	X(m_broken, "metrics: request broken off") \
 	X(w_31, "clock crossed 2^31 ms") \
@@ -274,7 +286,8 @@ enum { CTL_NONE, CTL_SYN, CTL_RESET, CTL_CLIENT_EOF, CTL_CLIENT_RST };
 /* Which reasons there are to close a client. */
 struct reasons {
 	int	 told;			/* fatal errno that a call returned */
-	bool	 eof, lingered, idle, write, unheard, replaced, shutdown;
+	bool	 eof, lingered, idle, write, unheard, replaced, shutdown,
+	    session;
 };
 
 /* A TCP connection: client program, both kernels and the way between. */
@@ -286,6 +299,8 @@ struct tconn {
 	uint64_t name;			/* unique, for the trace */
 	uint64_t serial;		/* order of acceptance, 0: not yet */
 	uint64_t session;		/* as the program numbers them, or 0 */
+	uint64_t partner;		/* -o: serial of the other one, or 0 */
+	bool	 blurred;		/* -o: it is unclear who that is */
 	uint32_t host;			/* last byte of the peer's address */
 	uint16_t port;
 	struct vlisten *door;
@@ -353,6 +368,9 @@ struct tconn {
 	bool	 silent_told;		/* ... and has not said resumed */
 	bool	 leaving_told;		/* the log says that, too */
 	struct reasons why;		/* that were seen, to close it */
+	int64_t	 t_let_in;		/* when it was let in */
+	bool	 replaced_seen;		/* it counts as replaced */
+	bool	 contested;		/* perhaps only -v tells of that */
 	struct stamp heard;		/* sent last, or was not read */
 	struct stamp eof;		/* its EOF was told */
 	struct stamp took;		/* acknowledged, or nothing waited */
@@ -371,7 +389,7 @@ struct tconn {
 	int64_t	 told_unacked;		/* last answer to TIOCOUTQ */
 	uint64_t turn_again;		/* a read was told to try again */
 	struct watch w_decide, w_send, w_read, w_held, w_close, w_leaving,
-	    w_silent, w_deaf;
+	    w_silent, w_deaf, w_over, w_over_all;
 	const char *request;		/* of a metrics client */
 };
 
@@ -431,7 +449,7 @@ extern struct config {
 	size_t	 capacity;
 	int64_t	 eof_keep, grace, expire, idle, keepalive, silent, stats,
 	    write;			/* expire: NEVER for no limit */
-	bool	 lossless, v4, v6, metrics, fds_lowest, tty, quiet;
+	bool	 lossless, sessions, v4, v6, metrics, fds_lowest, tty, quiet;
 	int	 bits[2];		/* of host that -A, -B demand to be 0 */
 	int	 failure;		/* NO_... */
 	uint32_t hosts;			/* addresses of a name, each family */
@@ -561,6 +579,24 @@ void	 clients_run(void);
 
 #define PLACES_MAX	64
 
+/* What comes in runs, and how the log tells of it. */
+enum { TALE_OVERFLOW, TALE_EXPIRED, TALE_SESSION, TALE_REPLACED, TALE_DENIED,
+	TALE_BUSY, TALE_LIMIT, TALES };
+
+struct tale {
+	uint64_t count, told;		/* bytes or newcomers, of all time */
+	uint64_t in_run;		/* events of this run */
+	int64_t	 t_event;		/* the last one; NEVER: none yet */
+	int64_t	 away;			/* what the program had missed then */
+	int64_t	 t_begin;		/* of the run; NEVER: there is none */
+	int64_t	 t_line;		/* its last line; NEVER: none yet */
+	int64_t	 t_early;		/* a line came early; NEVER: none did */
+	bool	 unclear;		/* when it began is not known */
+	char	 peer[80];		/* of the last event */
+	uint64_t session;		/* the same; 0: any */
+	struct watch w_tell, w_end;
+};
+
 /* A side, and the direction that comes from it. */
 extern struct promises {
 	/* The clients of the side, in the order in which they were accepted. */
@@ -576,18 +612,18 @@ extern struct promises {
 	struct tconn *taker;		/* client of the other side was given */
 	uint64_t back;			/* the first of it, that came back */
 	uint64_t received, sent, dropped, unacked;
-	uint64_t drop_session;		/* of the last whose bytes were dropped */
 	/* What the log has to tell of it. */
-	uint64_t dropped_told;		/* bytes */
-	int64_t	 t_drop, t_drop_told;	/* the last; NEVER: no run of drops */
-	bool	 overflow, expired;	/* what the last one may be called */
+	uint64_t dropped_told;		/* bytes, for any reason */
+	uint64_t unsure;		/* of these, for a reason not clear */
+	int64_t	 t_drop;		/* the last one; NEVER: none */
 	bool	 end_due;		/* something was stored, a second later */
-	/* And of those who came to this side. */
-	uint64_t refused, refused_told;
-	int64_t	 t_refuse_told;
-	const char *refusal;		/* the reason of the last one */
-	char	 refused_peer[80];
-	struct watch w_expire, w_drop, w_refuse;
+	struct tale tales[TALES];	/* and of those who came to this side */
+	int	 quick_least, quick_most; /* replaced in a row, each early */
+	uint64_t replaced;		/* surely, since the last line */
+	bool	 is_replaced;		/* the newest, by one to be let in */
+	int64_t	 t_none;		/* nothing was held, the last time */
+	bool	 slow;			/* told; so its end is to come */
+	struct watch w_expire, w_slow;
 } M[2];
 
 /* Facts about a closed connection, for the log line that may follow. */
@@ -600,6 +636,8 @@ struct grave {
 
 extern struct grave graves[64];
 
+void	 must(struct watch *, bool, int64_t, const char *, ...)
+	    __attribute__((format(printf, 4, 5)));
 void	 promise_begin(void);
 struct tconn *newest(int);
 struct tconn *oldest(int);
@@ -628,6 +666,10 @@ void	 promise_again(void);
 /* ---- The log (log.c) -------------------------------------------------- */
 
 void	 log_check(const char *, bool);
+void	 tale_begin(struct tale *);
+int64_t	 tale_due(const struct tale *);
+void	 tale_note(struct tale *, uint64_t, const char *);
+void	 tale_watch(struct tale *, const char *, int);
 
 /* ---- The disk (disk.c) ------------------------------------------------ */
 
