@@ -26,9 +26,9 @@ SCRIPTS = test/run test/deps test/tools/coverage test/tools/examples \
 SIM = test/sim/main.c test/sim/run.c test/sim/log.c test/sim/promise.c \
 	test/sim/wait.c test/sim/calls.c test/sim/clients.c \
 	test/sim/network.c test/sim/world.c test/sim/stream.c \
-	test/sim/dice.c
+	test/sim/dice.c test/sim/disk.c
 # In the simulation the program is compiled into these.
-PLAYED = test/sim/program.c
+PLAYED = test/sim/program.c test/sim/again.c test/sim/bsd.c
 
 # What the project asks of its own code, whatever CFLAGS are.  The numbers in
 # FD_SET are of mixed signs in musl, FreeBSD, illumos and uClibc.

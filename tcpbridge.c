@@ -116,6 +116,7 @@ enum {
 	LISTENERS = 32,		/* addresses of both sides and metrics */
 	PORT_TRIES = 16,	/* ports that the system chooses for port 0 */
 	NETS = 16,		/* networks a side (-A, -B) */
+	CONTEST = 3,		/* quick replacements in a row are a contest */
 	SCRAPES = 4,		/* metrics clients at a time (-m) */
 	REQUEST_MAX = 2048,	/* bytes in the first line of a request */
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
@@ -131,7 +132,12 @@ enum {
 #define SECS(time) ((double)(time) / (double)SECOND)
 #define NEVER INT64_MAX
 #define SECONDS_MAX 1e9		/* in an argument; 31 years */
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
 #define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
+#define QUICK MINUTE		/* a client replaced before was there briefly */
+#define SLOW_MIN (5 * SECOND)	/* a sender waits so long: that is told */
+#define RUN_QUIET (5 * MINUTE)	/* without an event: a run is over */
 #define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
 #define PAUSE_MIN SECOND	/* a wait so much too long was a pause */
 #define ASK_FIRST (2 * MSEC)	/* between questions for room, at first */
@@ -141,16 +147,18 @@ enum {
 
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
 
-/* Why a client goes, or a newcomer is refused. */
-enum reason { STAYS, END, RESET, TIMEOUT, REPLACED, SHUTDOWN, FAILED, SESSION,
-    DENIED, BUSY, LIMIT, REASONS };
+/* Why a client goes, a newcomer is refused, bytes are dropped. */
+enum reason { STAYS, END, RESET, IDLE, STALLED, DEAD, SHUTDOWN, FAILED, SESSION,
+    REPLACED, DENIED, BUSY, LIMIT, REASONS, OVERFLOWN = REASONS, EXPIRED,
+    ENDED, RUNS };
 
 static const char *const service_names[] = { "side=A", "side=B",
     "service=metrics" };
 static const char *const place_names[] = { "side A", "side B", "-m" };
 static const char *const reason_names[] = { "none", "eof", "reset",
-    "timeout", "replaced", "shutdown", "error", "session", "denied", "busy",
-    "limit" };
+    "timeout cause=idle", "timeout cause=write", "timeout cause=keepalive",
+    "shutdown", "error", "session", "replaced", "denied", "busy", "limit",
+    "overflow", "expired", "session" };
 
 /* A queue of bytes in a circle.  The circle is READ_SMALL bytes larger than
  * what may be held, and as many bytes lie behind it, so a small read always has
@@ -162,6 +170,17 @@ struct ring {
 	unsigned char bytes[(BUFFER_MAX) + 2 * READ_SMALL];
 };
 
+/* A run of equal events: clients that replace each other, newcomers that are
+ * refused, drops.  It is told at once, then ever more rarely, and at its end. */
+struct run {
+	int64_t began;		/* when its first event was; 0: no run */
+	int64_t last;		/* when its last one was */
+	int64_t told;		/* when a line last told of it; 0: never */
+	uint64_t count, untold;	/* clients, or dropped bytes; not told yet */
+	uint64_t session;	/* of the last event: who sent what is lost */
+	char peer[ADDRESS_SIZE]; /* or who was replaced or refused */
+};
+
 /* One direction.  Counts are of all time. */
 static struct flow {
 	const char *name;	/* "A->B" */
@@ -171,11 +190,10 @@ static struct flow {
 	uint64_t unacked;	/* bytes that came back at a disconnect */
 	uint64_t session;	/* who sent last */
 	uint64_t drops;		/* reads dropped, and expiries */
-	uint64_t drop_told;	/* bytes of the drops in log lines */
-	const char *drop_reason; /* of the last drop */
-	uint64_t drop_session;	/* whose bytes these were */
-	int64_t drop_time;	/* when it was */
-	int64_t drop_logged;	/* when a line told; 0: no run of drops */
+	uint64_t slow;		/* 1: it was told that its sender waits */
+	int64_t slow_since;	/* when that began */
+	int64_t marked;		/* when its sender last had to wait, or 0 */
+	uint64_t mark;		/* of sent: then all held at that time went */
 	uint64_t rated;		/* sent, when the rate was last made */
 	double rate;		/* bytes a second, for the live line (-t) */
 } flows[SIDES];		/* by the side that the bytes come from */
@@ -193,7 +211,8 @@ struct client {
 	int fd;			/* its socket */
 	enum state state;
 	enum reason reason;	/* why it is leaving, else STAYS */
-	char detail[80];	/* of that: " cause=idle", or empty */
+	char detail[80];	/* of that: " by=PEER", " error=TEXT" or "" */
+	int level;		/* of the line that tells it */
 	char peer[ADDRESS_SIZE];
 	uint64_t session;	/* number of the connection, from 1 */
 	uint64_t partner;	/* -o: that of the other side's; 0: none yet */
@@ -220,6 +239,7 @@ static struct side {
 	struct client clients[CLIENTS]; /* the oldest first */
 	int count;		/* of clients */
 	int64_t left;		/* when the last one left; the start */
+	int64_t heard;		/* when one last sent; the start */
 	uint64_t connects, counts[REASONS]; /* came; went or were refused */
 
 	/* Those who may come (-A, -B); everyone if there are none. */
@@ -229,10 +249,8 @@ static struct side {
 		unsigned char bytes[16];
 	} nets[NETS];
 	int net_count;
-	uint64_t refused;	/* newcomers, since the last refuse line */
-	int64_t refuse_logged;	/* when that was; 0 if never */
-	enum reason refusal;	/* why the last one was refused */
-	char refused_peer[ADDRESS_SIZE]; /* and its address */
+	struct run runs[RUNS];	/* from REPLACED on; of what it sends: drops */
+	int quick;		/* replacements in a row, each within QUICK */
 } sides[SIDES];
 
 /* A socket that clients dial. */
@@ -285,6 +303,7 @@ static int64_t stop_time = NEVER; /* when stopping is over, once begun */
 static int64_t totals_last;	/* when -t was last done */
 static int64_t started;		/* when the bridge started */
 static uint64_t sessions;	/* connections so far */
+static uint64_t accept_failures; /* for a lack, by any port */
 static uint64_t log_lost, log_told; /* lines not written; what was told */
 static int live, live_shown;	/* -t keeps a line in place; it is there */
 static int is_shared[STDERR_FILENO + 1]; /* a terminal of others, too */
@@ -710,6 +729,13 @@ address_text(const void *address, socklen_t length, char *text)
 	    "[%s]:%s" : "%s:%s", host, port);
 }
 
+/* The length of a peer without its port. */
+static size_t
+host_length(const char *peer)
+{
+	return (size_t)(strrchr(peer, ':') - peer);
+}
+
 /* Makes a socket fit for the loop: non-blocking, closed on exec, and below
  * FD_SETSIZE, or it would be written past an fd_set.  Returns 0 if it can't. */
 static int
@@ -868,8 +894,9 @@ socket_window_shut(int fd)
 	struct tcp_info info = { 0 };
 	socklen_t length = sizeof info;
 
-	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) >= 0 &&
-	    info.tcpi_unacked == 0 && info.tcpi_probes < 2;
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+		return -1;
+	return info.tcpi_unacked == 0 && info.tcpi_probes < 2;
 }
 #else
 static enum ending
@@ -1214,6 +1241,15 @@ flow_intake(const struct flow *flow)
 	return has_room ? STORE : WAIT;
 }
 
+/* Whether a sender is held back, or would be but for -g. */
+static int
+flow_waits(const struct flow *flow)
+{
+	return side_sender(flow->from) != NULL &&
+	    (flow_intake(flow) == WAIT || (side_present(flow->to) != NULL &&
+	    ring_unsent(&flow->ring) >= HIGH_WATER));
+}
+
 /* Whether a sender waits for acknowledgements alone: they would make room. */
 static int
 flow_is_short(const struct flow *flow)
@@ -1251,106 +1287,171 @@ wants_accept(const struct listener *listener)
 	    sides[listener->service].count < CLIENTS);
 }
 
-/* ---- What is dropped and refused ------------------------------------- */
+/* ---- Runs of drops and of newcomers ---------------------------------- */
 
-/* When a run of drops, or of refusals, is told next: a second after the last
- * line of it, if there is anything to tell. */
+/* Adds to a run, or begins it. */
+static void
+run_note(struct run *run, uint64_t count, uint64_t session, const char *peer)
+{
+	if (run->began == 0)
+		*run = (struct run){ .began = now };
+	run->last = now;
+	run->count += count;
+	run->untold += count;
+	run->session = session;
+	memcpy(run->peer, peer, strlen(peer) + 1);
+}
+
+/* When a run is told next, if there is anything to tell: at once, then 1, 10
+ * and 60 seconds after it began, then each minute, after an hour each hour. */
 static int64_t
-flow_tells_at(const struct flow *flow)
+run_tells_at(const struct run *run)
 {
-	return flow->dropped > flow->drop_told ?
-	    flow->drop_logged + SECOND : NEVER;
+	int64_t age = run->told - run->began;
+
+	if (run->untold == 0)
+		return NEVER;
+	if (run->told == 0)
+		return run->began;
+	if (age < SECOND)
+		return run->began + SECOND;
+	if (age < 10 * SECOND)
+		return run->began + 10 * SECOND;
+	if (age < MINUTE)
+		return run->began + MINUTE;
+	return run->told + (age < HOUR ? MINUTE : HOUR);
 }
 
+/* When a run is over, if nothing more of it happens. */
 static int64_t
-side_tells_at(const struct side *side)
+run_ends_at(const struct run *run)
 {
-	return side->refused > 0 ? side->refuse_logged + SECOND : NEVER;
+	return run->began != 0 ? run->last + RUN_QUIET : NEVER;
 }
 
+/* Tells what is new of a run. */
 static void
-flow_tell(struct flow *flow)
+run_tell(struct side *side, enum reason reason)
 {
-	log_event(LOG_WARNING, "drop", "dir=%s session=" U64
-	    " reason=%s bytes=" U64 " drops=" U64 " total=" U64,
-	    flow->name, flow->drop_session, flow->drop_reason,
-	    flow->dropped - flow->drop_told, flow->drops, flow->dropped);
-	flow->drop_logged = now;
-	flow->drop_told = flow->dropped;
+	struct run *run = &side->runs[reason];
+	const struct client *client = side_receiver(side);
+	const struct flow *flow = side->in;
+
+	if (reason == REPLACED)
+		log_event(LOG_WARNING, "contested", "side=%s peer=%s other=%s "
+		    "count=" U64, side->name, client != NULL ? client->peer :
+		    "-", run->peer, run->untold);
+	else if (reason < REASONS)
+		log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s "
+		    "count=" U64, side->name, run->peer, reason_names[reason],
+		    run->untold);
+	else
+		log_event(LOG_WARNING, "drop", "dir=%s session=" U64
+		    " reason=%s bytes=" U64 " drops=" U64 " total=" U64,
+		    flow->name, run->session, reason_names[reason],
+		    run->untold, flow->drops, flow->dropped);
+	run->told = now;
+	run->untold = 0;
 }
 
+/* Tells the rest of some runs of a side. */
 static void
-side_tell(struct side *side)
+side_tell_rest(struct side *side, enum reason first)
 {
-	log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s count="
-	    U64, side->name, side->refused_peer, reason_names[side->refusal],
-	    side->refused);
-	side->refuse_logged = now;
-	side->refused = 0;
+	enum reason reason;
+
+	for (reason = first; reason < RUNS; reason++)
+		if (side->runs[reason].untold > 0)
+			run_tell(side, reason);
 }
 
-/* Tells the rest of both runs. */
+/* Nobody was replaced, or refused, for a while. */
 static void
-side_tell_rest(struct side *side)
+run_end(struct side *side, enum reason reason)
 {
-	if (side->in->dropped > side->in->drop_told)
-		flow_tell(side->in);
-	if (side->refused > 0)
-		side_tell(side);
+	struct run *run = &side->runs[reason];
+	const struct client *client = side_receiver(side);
+	double duration = SECS(run->last - run->began);
+
+	if (run->untold > 0)
+		run_tell(side, reason);
+	if (reason == REPLACED)
+		log_event(LOG_INFO, "contested_end", "side=%s session=" U64
+		    " peer=%s count=" U64 " duration=%.3f", side->name,
+		    client != NULL ? client->session : 0, client != NULL ?
+		    client->peer : "-", run->count, duration);
+	else if (run->count > 1)
+		log_event(LOG_INFO, "refuse_end", "side=%s reason=%s count="
+		    U64 " duration=%.3f", side->name, reason_names[reason],
+		    run->count, duration);
+	run->began = 0;
+	if (reason == REPLACED)
+		side->quick = 0;
 }
 
-/* Counts bytes of a session as dropped.  The first drop of a run is told at
- * once. */
+/* Does what is due for the runs of a side. */
+static void
+side_review_runs(struct side *side)
+{
+	enum reason reason;
+
+	for (reason = REPLACED; reason < RUNS; reason++) {
+		if (now >= run_tells_at(&side->runs[reason]))
+			run_tell(side, reason);
+		if (reason < REASONS &&
+		    now >= run_ends_at(&side->runs[reason]))
+			run_end(side, reason);
+	}
+}
+
+/* Counts bytes of a session as dropped. */
 static void
 flow_drop(struct flow *flow, size_t size, uint64_t session,
-    const char *reason)
+    enum reason reason)
 {
 	flow->dropped += size;
 	flow->drops++;
-	flow->drop_time = now;
-	flow->drop_reason = reason;
-	flow->drop_session = session;
-	if (now >= flow_tells_at(flow))
-		flow_tell(flow);
+	run_note(&flow->from->runs[reason], size, session, "");
 }
 
-/* Stored bytes end a run of drops a second after the last. */
+/* Bytes are stored again.  That ends runs of drops a second after the last;
+ * before, drops and small reads may alternate. */
 static void
-flow_end_drops(struct flow *flow)
+flow_stored(struct flow *flow)
 {
-	if (flow->drop_logged == 0 || now - flow->drop_time < SECOND)
+	struct run *runs = flow->from->runs;
+	enum reason reason;
+	int64_t last = 0;
+
+	for (reason = OVERFLOWN; reason < RUNS; reason++)
+		if (runs[reason].began != 0 && runs[reason].last > last)
+			last = runs[reason].last;
+	if (last == 0 || now - last < SECOND)
 		return;
-	if (flow->dropped > flow->drop_told)
-		flow_tell(flow);
+	side_tell_rest(flow->from, OVERFLOWN);
+	for (reason = OVERFLOWN; reason < RUNS; reason++)
+		runs[reason].began = 0;
 	log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total=" U64,
 	    flow->name, flow->drops, flow->dropped);
-	flow->drop_logged = 0;
 }
 
 /* Drops what is held in a direction, but for what is on its way. */
 static void
-flow_clear(struct flow *flow, const char *reason)
+flow_clear(struct flow *flow, enum reason reason)
 {
-	if (ring_unsent(&flow->ring) > 0)
-		flow_drop(flow, ring_cut(&flow->ring), flow->session, reason);
+	if (ring_unsent(&flow->ring) == 0)
+		return;
+	flow_drop(flow, ring_cut(&flow->ring), flow->session, reason);
+	flow->marked = 0;	/* what was marked is not there any more */
 }
 
 /* Why bytes that have just come are dropped. */
-static const char *
+static enum reason
 flow_drop_reason(const struct flow *flow)
 {
 	if (session_intake(flow) == DROP)
-		return "session";
-	return now >= side_expires_at(flow->to) ? "expired" : "overflow";
-}
-
-/* Drops what has waited for an absent side when -H is over.  What is on its way
- * to a silent client stays, for it may still arrive. */
-static void
-side_expire(struct side *side)
-{
-	if (now >= side_expires_at(side))
-		flow_clear(side->out, "expired");
+		return ENDED;
+	return now >= side_expires_at(flow->to) ? EXPIRED : OVERFLOWN;
 }
 
 /* -o: a client of this side has left.  What is held for it is dropped.  What it
@@ -1361,9 +1462,9 @@ session_end(struct side *side)
 {
 	if (!conf.sessions || stop_time != NEVER)
 		return;
-	flow_clear(side->out, "session");
+	flow_clear(side->out, ENDED);
 	if (side_receiver(side->in->to) == NULL)
-		flow_clear(side->in, "session");
+		flow_clear(side->in, ENDED);
 }
 
 /* ---- Clients: what each knows and how it changes --------------------- */
@@ -1418,8 +1519,46 @@ side_ask(struct side *side)
 		client_ask(side, receiver);
 }
 
+/* Drops what has waited for an absent side when -H is over, unless a silent
+ * client is back.  What is on its way to that stays, for it may still arrive. */
+static void
+side_expire(struct side *side)
+{
+	struct flow *flow = side->out;
+
+	if (ring_unsent(&flow->ring) == 0 || now < side_expires_at(side))
+		return;
+	side_ask(side);
+	if (now >= side_expires_at(side))
+		flow_clear(flow, EXPIRED);
+}
+
+/* Whether two peers have the same host, whatever their ports are. */
+static int
+peer_is_same(const char *a, const char *b)
+{
+	return strncmp(a, b, host_length(a) + 1) == 0;
+}
+
+/* How a line tells that a client goes: what somebody should look at is a
+ * warning.  While a side is contested, its own lines tell of it. */
+static int
+client_level(const struct side *side, const struct client *client,
+    enum reason reason, const char *newcomer)
+{
+	if (reason == FAILED || reason == IDLE || reason == STALLED ||
+	    reason == DEAD)
+		return LOG_WARNING;
+	if (reason != REPLACED)
+		return LOG_INFO;
+	if (side->runs[REPLACED].began != 0)
+		return LOG_DEBUG;
+	return peer_is_same(client->peer, newcomer) ? LOG_INFO : LOG_WARNING;
+}
+
 /* A client can't stay.  What it has not acknowledged waits for the next one.
- * What has arrived from it is read before it is closed. */
+ * What has arrived from it is read before it is closed.  The detail is who
+ * replaces it, or what failed, or empty. */
 static void
 client_leave(struct side *side, struct client *client, enum reason reason,
     const char *detail)
@@ -1432,8 +1571,13 @@ client_leave(struct side *side, struct client *client, enum reason reason,
 	side->left = client->state == SILENT ? client->silenced : now;
 	client->state = LEAVING;
 	client->reason = reason;
-	snprintf(client->detail, sizeof client->detail, reason == FAILED ?
-	    " error=\"%s\"" : "%s", detail);
+	client->level = client_level(side, client, reason, detail);
+	if (reason == FAILED)
+		snprintf(client->detail, sizeof client->detail,
+		    " error=\"%s\"", detail);
+	else if (reason == REPLACED)
+		snprintf(client->detail, sizeof client->detail, " by=%s",
+		    detail);
 	client->unacked = ring->away;
 	side->out->unacked += ring->away;
 	ring->away = 0;
@@ -1453,7 +1597,7 @@ client_fail(struct side *side, struct client *client, int error)
 	if (error == ECONNRESET || error == EPIPE)
 		client_leave(side, client, RESET, "");
 	else if (error == ETIMEDOUT)
-		client_leave(side, client, TIMEOUT, " cause=keepalive");
+		client_leave(side, client, DEAD, "");
 	else
 		client_leave(side, client, FAILED, strerror(error));
 }
@@ -1509,7 +1653,7 @@ client_received(struct side *side, struct client *client, size_t size,
 	flow->received += size;
 	client->received += size;
 	client->unread -= size < client->unread ? size : client->unread;
-	client->heard = client->alive = now;
+	client->heard = client->alive = side->heard = now;
 	if (conf.trace)
 		trace_bytes(flow->name, client->session, ring->bytes +
 		    ring_offset(ring, ring->used), size);
@@ -1517,7 +1661,7 @@ client_received(struct side *side, struct client *client, size_t size,
 		flow_drop(flow, size, client->session, flow_drop_reason(flow));
 	else {
 		ring_put(ring, size);
-		flow_end_drops(flow);
+		flow_stored(flow);
 	}
 	if (client->state == SILENT)
 		client_resume(side, client);
@@ -1536,7 +1680,8 @@ client_receive(struct side *side, struct client *client)
 	ssize_t n;
 
 	if (receiver != NULL && ring->away > 0 && (receiver->unasked >=
-	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL))
+	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL ||
+	    receiver->state == SILENT))
 		client_ask(side->in->to, receiver);
 	intake = flow_intake(side->in);
 	if (intake == WAIT)
@@ -1601,7 +1746,7 @@ client_close(struct side *side, struct client *client)
 	close(client->fd);	/* never again, also after EINTR */
 	side->counts[client->reason]++;
 	side_ask(side);
-	log_event(LOG_INFO, "disconnect", "side=%s session=" U64 " peer=%s "
+	log_event(client->level, "disconnect", "side=%s session=" U64 " peer=%s "
 	    "reason=%s%s duration=%.3f received=" U64 " sent=" U64
 	    " unacked=%zu held=%zu state=%s", side->name, client->session,
 	    client->peer, reason_names[client->reason], client->detail,
@@ -1630,7 +1775,7 @@ side_drain(struct side *side)
 		}
 		if (client->state == LEAVING && !client->told) {
 			client->told = 1;
-			log_event(LOG_INFO, "leaving", "side=%s session=" U64
+			log_event(client->level, "leaving", "side=%s session=" U64
 			    " peer=%s reason=%s%s unread=%zu state=%s",
 			    side->name, client->session, client->peer,
 			    reason_names[client->reason], client->detail,
@@ -1719,11 +1864,22 @@ side_refuse(struct side *side, int fd, const char *peer, enum reason reason)
 {
 	close(fd);
 	side->counts[reason]++;
-	side->refused++;
-	side->refusal = reason;
-	snprintf(side->refused_peer, ADDRESS_SIZE, "%s", peer);
-	if (now >= side_tells_at(side))
-		side_tell(side);
+	run_note(&side->runs[reason], 1, 0, peer);
+}
+
+/* A newcomer takes the place of a client.  Where this happens again and again,
+ * two of them dial one port. */
+static void
+side_replace(struct side *side, struct client *client, const char *newcomer)
+{
+	struct run *run = &side->runs[REPLACED];
+
+	side->quick = now - client->since < QUICK ? side->quick + 1 : 0;
+	if (run->began != 0)
+		run_note(run, 1, client->session, client->peer);
+	else if (side->quick >= CONTEST)
+		run_note(run, CONTEST, client->session, client->peer);
+	client_leave(side, client, REPLACED, newcomer);
 }
 
 /* -o: a newcomer and a client that waits alone begin a session. */
@@ -1743,9 +1899,14 @@ static void
 side_come(struct side *side, int fd, const char *peer)
 {
 	struct client *client = side_receiver(side);
+	int level = LOG_INFO;
 
-	if (client != NULL)
-		client_leave(side, client, REPLACED, "");
+	if (client == NULL)
+		side->quick = 0;
+	else
+		side_replace(side, client, peer);
+	if (client != NULL && side->runs[REPLACED].began != 0)
+		level = LOG_DEBUG;
 	side_expire(side);
 	side_drain(side);
 	client = &side->clients[side->count++];
@@ -1757,7 +1918,7 @@ side_come(struct side *side, int fd, const char *peer)
 	socket_tune(fd);
 	side->connects++;
 	changes++;
-	log_event(LOG_INFO, "connect", "side=%s session=" U64 " peer=%s "
+	log_event(level, "connect", "side=%s session=" U64 " peer=%s "
 	    "state=%s held=%zu", side->name, client->session, client->peer,
 	    state_name(), side->out->ring.used);
 }
@@ -1838,32 +1999,92 @@ live_width(void)
 	return 80;
 }
 
-/* Draws the live line: state; of each side the peer without its port, and what
- * came from there: rate, total, and held bytes as a bar; dropped bytes.  It is
- * cut so that it never wraps. */
+/* Adds a duration in a few characters: 59s, 12m, 99h, 400d. */
+static void
+page_add_age(int64_t span)
+{
+	long secs = (long)(span / SECOND);
+
+	if (secs < 100)
+		page_add("%lds", secs);
+	else if (secs < 100 * 60)
+		page_add("%ldm", secs / 60);
+	else if (secs < 100 * 3600)
+		page_add("%ldh", secs / 3600);
+	else
+		page_add("%ldd", secs / 86400);
+}
+
+/* Adds how long a side has been absent, silent, or present and not heard. */
+static void
+live_add_side(const struct side *side, const struct client *client)
+{
+	int64_t since = side->left;
+
+	page_add(" %s ", side->name);
+	if (client == NULL)
+		page_add("absent ");
+	else if (client->state == SILENT) {
+		page_add("silent ");
+		since = client->alive;
+	} else
+		since = side->heard > client->since ? side->heard :
+		    client->since;
+	page_add_age(now - since);
+}
+
+/* Adds a direction: held bytes as a bar, what is sent on in a second. */
+static void
+live_add_flow(const struct flow *flow)
+{
+	int marks = (int)((flow->ring.used * 3 + conf.capacity - 1) /
+	    conf.capacity);
+
+	page_add(" %s %.*s%.*s%s ", flow->name, marks, "###", 3 - marks,
+	    "...", flow->slow ? " slow" : "");
+	page_add_human(flow->rate);
+	page_add("B/s");
+}
+
+/* Adds a host; of one too long for the columns the end. */
+static void
+live_add_host(const char *host, size_t columns)
+{
+	size_t length = host_length(host);
+
+	if (length < columns)
+		page_add(" %.*s", (int)length, host);
+	else if (columns > strlen(" ..0:0]"))
+		page_add(" ..%.*s", (int)(columns - 3),
+		    host + length - (columns - 3));
+}
+
+/* Draws the live line, what matters most first.  It is cut so that it never
+ * wraps. */
 static void
 live_draw(void)
 {
 	size_t width = live_width() + strlen("\r\033[K") - 1;
-	struct side *s;
+	const struct client *a = side_receiver(&sides[SIDE_A]);
+	const struct client *b = side_receiver(&sides[SIDE_B]);
+	const char *host_a = a != NULL ? a->peer : "-:";
+	const char *host_b = b != NULL ? b->peer : "-:";
+	size_t left, share;
 
 	page_used = 0;
-	page_add("\r\033[K%s", state_name());
-	for (s = sides; s < sides + SIDES; s++) {
-		const struct client *client = side_present(s);
-		const char *peer = client != NULL ? client->peer : "-:";
-		int marks = (int)((s->in->ring.used * 3 + conf.capacity - 1) /
-		    conf.capacity);
-
-		page_add(" %.*s %c", (int)(strrchr(peer, ':') - peer), peer,
-		    s == sides ? '>' : '<');
-		page_add_human(s->in->rate);
-		page_add("/s ");
-		page_add_human((double)s->in->sent);
-		page_add(" %.*s%.*s", marks, "###", 3 - marks, "...");
-	}
-	page_add(" !");
+	page_add("\r\033[K%s dropped ", state_name());
 	page_add_human((double)(flows[SIDE_A].dropped + flows[SIDE_B].dropped));
+	page_add("B");
+	live_add_side(&sides[SIDE_A], a);
+	live_add_side(&sides[SIDE_B], b);
+	live_add_flow(&flows[SIDE_A]);
+	live_add_flow(&flows[SIDE_B]);
+	left = page_used < width ? width - page_used : 0;
+	share = host_length(host_b) < left / 2 ?
+	    left - host_length(host_b) - 1 : left / 2;
+	live_add_host(host_a, share);
+	if (page_used < width)
+		live_add_host(host_b, width - page_used);
 	page_used = page_used < width ? page_used : width;
 	live_shown = page_write(STDERR_FILENO);
 }
@@ -1893,6 +2114,17 @@ metric_sides(const char *name, uint64_t a, uint64_t b)
 	    U64 "\n", name, a, name, b);
 }
 
+/* Adds a reason as a label, and its cause as another: "timeout cause=idle". */
+static void
+metric_reason(const char *reason)
+{
+	size_t length = strcspn(reason, " ");
+
+	page_add(",reason=\"%.*s\"", (int)length, reason);
+	if (reason[length] != '\0')
+		page_add(",cause=\"%s\"", strchr(reason, '=') + 1);
+}
+
 /* Adds how many clients went, or were refused, for some reasons. */
 static void
 metric_reasons(const char *name, enum reason first, enum reason end)
@@ -1901,10 +2133,11 @@ metric_reasons(const char *name, enum reason first, enum reason end)
 	enum reason reason;
 
 	for (reason = first; reason < end; reason++)
-		for (s = sides; s < sides + SIDES; s++)
-			page_add("tcpbridge_%s{side=\"%s\",reason=\"%s\"} " U64
-			    "\n", name, s->name, reason_names[reason],
-			    s->counts[reason]);
+		for (s = sides; s < sides + SIDES; s++) {
+			page_add("tcpbridge_%s{side=\"%s\"", name, s->name);
+			metric_reason(reason_names[reason]);
+			page_add("} " U64 "\n", s->counts[reason]);
+		}
 }
 
 /* Adds a metric of the bridge itself. */
@@ -1921,20 +2154,22 @@ metrics_add_flows(void)
 {
 	const struct flow *a = &flows[SIDE_A], *b = &flows[SIDE_B];
 
-	metric_flows("bytes_received_total", "Bytes received.", a->received,
-	    b->received);
-	metric_flows("bytes_sent_total", "Bytes that clients acknowledged.",
-	    a->sent, b->sent);
-	metric_flows("bytes_dropped_total", "Bytes dropped.", a->dropped,
-	    b->dropped);
-	metric_flows("bytes_unacked_total", "Bytes that came back "
-	    "unacknowledged when a client went.", a->unacked, b->unacked);
-	metric_flows("drops_total", "Reads dropped, and expiries.", a->drops,
+	metric_flows("bytes_received_total", "Bytes received: the sum of "
+	    "sent, dropped and held.", a->received, b->received);
+	metric_flows("bytes_sent_total", "Bytes that the receiver's system "
+	    "acknowledged.", a->sent, b->sent);
+	metric_flows("bytes_dropped_total", "Bytes lost: no room, or -H was "
+	    "over.", a->dropped, b->dropped);
+	metric_flows("bytes_unacked_total", "Bytes sent again to the next "
+	    "client; no more than these came twice.", a->unacked, b->unacked);
+	metric_flows("drops_total", "Times that bytes were lost.", a->drops,
 	    b->drops);
-	metric_flows("held_bytes", "Bytes held now.", a->ring.used,
-	    b->ring.used);
-	metric_flows("away_bytes", "Bytes of these that are on their way.",
+	metric_flows("held_bytes", "Bytes that wait for the receiver to "
+	    "acknowledge them.", a->ring.used, b->ring.used);
+	metric_flows("away_bytes", "Held bytes that the system is sending.",
 	    a->ring.away, b->ring.away);
+	metric_flows("slow", "1 while the receiver holds the sender back, and "
+	    "took over 5 s for what was held.", a->slow, b->slow);
 }
 
 /* Whether the newest client of a side is silent. */
@@ -1952,22 +2187,30 @@ metrics_add_sides(void)
 {
 	struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B];
 
-	metric_head("connected", "A client is present.");
+	metric_head("connected", "1 while a client is present, 0 while bytes "
+	    "for it are held.");
 	metric_sides("connected", side_present(a) != NULL,
 	    side_present(b) != NULL);
-	metric_head("silent", "A client is there, but acknowledges nothing.");
+	metric_head("silent", "1 while a client is connected and acknowledges "
+	    "nothing; it counts as absent.");
 	metric_sides("silent", (uint64_t)side_is_silent(a),
 	    (uint64_t)side_is_silent(b));
-	metric_head("leaving", "Clients that wait to be read before they are "
-	    "closed.");
+	metric_head("heard_seconds", "Seconds since a client last sent "
+	    "something, or since the start.");
+	metric_sides("heard_seconds", (uint64_t)((now - a->heard) / SECOND),
+	    (uint64_t)((now - b->heard) / SECOND));
+	metric_head("leaving", "Clients that are gone, with bytes that wait "
+	    "to be received.");
 	metric_sides("leaving", (uint64_t)(a->count -
 	    (side_receiver(a) != NULL)), (uint64_t)(b->count -
 	    (side_receiver(b) != NULL)));
-	metric_head("connects_total", "Clients that came.");
+	metric_head("connects_total", "Clients that were let in.");
 	metric_sides("connects_total", a->connects, b->connects);
-	metric_head("disconnects_total", "Clients that went, by reason.");
+	metric_head("disconnects_total", "Clients that went; reason=replaced "
+	    "often: two dial one port.");
 	metric_reasons("disconnects_total", END, DENIED);
-	metric_head("refused_total", "Newcomers refused, by reason.");
+	metric_head("refused_total", "Newcomers closed at once: not in -A or "
+	    "-B, -r, no descriptor.");
 	metric_reasons("refused_total", DENIED, REASONS);
 }
 
@@ -1977,12 +2220,16 @@ metrics_add(void)
 {
 	metrics_add_flows();
 	metrics_add_sides();
-	metric_add("capacity_bytes", "Most bytes held in each direction.",
+	metric_add("capacity_bytes", "Most bytes held in each direction, -b.",
 	    conf.capacity);
-	metric_add("log_lost_lines_total", "Log lines not written.", log_lost);
-	metric_add("start_time_seconds", "Start, seconds since 1970.",
+	metric_add("accept_failures_total", "Times that the system had no "
+	    "descriptor or memory for a newcomer.", accept_failures);
+	metric_add("log_lost_lines_total", "Lines of the log that could not "
+	    "be written.", log_lost);
+	metric_add("start_time_seconds", "When the bridge started, in seconds "
+	    "since 1970.",
 	    (uint64_t)(time(NULL) - (now - started) / SECOND));
-	metric_head("build_info", "Version and name.");
+	metric_head("build_info", "Always 1; version and name (-n).");
 	page_add("tcpbridge_build_info{version=\"" VERSION "\",name=\"%s\"} "
 	    "1\n", conf.name);
 }
@@ -2178,6 +2425,15 @@ stuck_at(const struct flow *flow)
 	return after(receiver->took, conf.grace);
 }
 
+/* When a receiver has had its time for what was held when its sender began to
+ * wait. */
+static int64_t
+slow_at(const struct flow *flow)
+{
+	return flow->slow || flow->marked == 0 ? NEVER :
+	    flow->marked + SLOW_MIN;
+}
+
 /* When to ask a client's system for acknowledgements.  This is often where room
  * is short; 20 times within -g or -w where bytes wait to be sent; else twice
  * within the time of -k, so an idle bridge wakes up once. */
@@ -2205,15 +2461,29 @@ ask_at(const struct side *side, const struct client *client)
 	return after(client->asked, wait);
 }
 
+/* When a run of a side is told or over. */
+static int64_t
+side_runs_due(const struct side *side)
+{
+	int64_t due = NEVER;
+	enum reason reason;
+
+	for (reason = REPLACED; reason < RUNS; reason++) {
+		due = sooner(due, run_tells_at(&side->runs[reason]));
+		if (reason < REASONS)
+			due = sooner(due, run_ends_at(&side->runs[reason]));
+	}
+	return due;
+}
+
 /* When something is next due on a side. */
 static int64_t
 side_due(struct side *side)
 {
 	const struct client *client = side_receiver(side);
-	int64_t due = stuck_at(side->in);
+	int64_t due = sooner(stuck_at(side->in), slow_at(side->in));
 
-	due = sooner(due, flow_tells_at(side->in));
-	due = sooner(due, side_tells_at(side));
+	due = sooner(due, side_runs_due(side));
 	if (ring_unsent(&side->out->ring) > 0)
 		due = sooner(due, side_expires_at(side));
 	if (client == NULL)
@@ -2601,18 +2871,19 @@ side_is_wedged(struct side *side)
 
 /* A client's time for taking bytes is over.  Its program hangs if its system
  * lives: the window is shut, or, where that is not told, it has sent something
- * lately.  One that can't be read out stays, for it may take bytes again. */
+ * lately, or nothing is on its way.  A silent one could not be heard then.  One
+ * that can't be read out stays, for it may take bytes again. */
 static void
 client_stall(struct side *side, struct client *client)
 {
 	int lives = socket_window_shut(client->fd);
 
 	if (lives < 0)
-		lives = now - client->alive < conf.stall / 2;
-
+		lives = side->out->ring.away == 0 ||
+		    now - client->alive < conf.stall / 2;
 	if (client->state == HALF_CLOSED ||
 	    (lives && !side_is_wedged(side)))
-		client_leave(side, client, TIMEOUT, " cause=write");
+		client_leave(side, client, STALLED, "");
 	else
 		client_silence(side, client);
 }
@@ -2632,7 +2903,7 @@ client_review(struct side *side, struct client *client)
 	if (now >= half_closed_at(client))
 		client_leave(side, client, END, "");
 	else if (now >= idle_at(side, client))
-		client_leave(side, client, TIMEOUT, " cause=idle");
+		client_leave(side, client, IDLE, "");
 	if (client->state == LEAVING || (now < stall_at(side, client) &&
 	    now < silent_at(side, client) &&
 	    now < session_closes_at(side, client)))
@@ -2690,6 +2961,51 @@ side_finish(struct side *side)
 		client_finish(side, client);
 }
 
+/* Tells that a receiver is slow, or is not any more. */
+static void
+flow_tell_slow(struct flow *flow, int is_slow)
+{
+	const struct client *client = side_receiver(flow->to);
+
+	if (is_slow) {
+		log_event(LOG_WARNING, "slow", "dir=%s session=" U64
+		    " peer=%s held=%zu", flow->name, client != NULL ?
+		    client->session : 0, client != NULL ? client->peer : "-",
+		    flow->ring.used);
+		flow->slow_since = flow->marked;
+	} else
+		log_event(LOG_INFO, "slow_end", "dir=%s held=%zu "
+		    "duration=%.3f", flow->name, flow->ring.used,
+		    SECS(now - flow->slow_since));
+	flow->slow = (uint64_t)is_slow;
+}
+
+/* A sender that is faster than its receiver is read and held back in turns,
+ * which is no fault.  What counts is the time that the receiver takes for what
+ * was held when its sender began to wait. */
+static void
+flow_review_slow(struct flow *flow)
+{
+	int waits = flow_waits(flow), went, is_quick;
+	int may_wait = side_sender(flow->from) != NULL &&
+	    side_present(flow->to) != NULL;
+
+	if (now >= slow_at(flow))
+		side_ask(flow->to);	/* it may have taken it since */
+	went = flow->sent >= flow->mark;
+	is_quick = went && now - flow->marked < SLOW_MIN;
+	if (!flow->slow && now >= slow_at(flow) && waits && !went)
+		flow_tell_slow(flow, 1);
+	else if (flow->slow && (is_quick || (!waits && (went || !may_wait))))
+		flow_tell_slow(flow, 0);
+	if (went || now >= slow_at(flow) || (!waits && !may_wait))
+		flow->marked = 0;
+	if (waits && flow->marked == 0) {
+		flow->marked = now;
+		flow->mark = flow->sent + flow->ring.used;
+	}
+}
+
 /* Does what is due on a side. */
 static void
 side_review(struct side *side)
@@ -2701,10 +3017,8 @@ side_review(struct side *side)
 	side_finish(side);
 	side_expire(side);
 	side_drain(side);
-	if (now >= flow_tells_at(side->in))
-		flow_tell(side->in);
-	if (now >= side_tells_at(side))
-		side_tell(side);
+	flow_review_slow(side->in);
+	side_review_runs(side);
 }
 
 /* The time of -t is over: logs the totals, or makes rates for the live line.
@@ -2721,7 +3035,6 @@ period_end(void)
 		flow->rated = flow->sent;
 	}
 	totals_last = now;
-	live_shown = 0;
 	if (!live)
 		totals_log(LOG_INFO);
 }
@@ -2731,10 +3044,11 @@ period_end(void)
 static void
 loop_review(void)
 {
+	int is_period = now >= after(totals_last, conf.period);
 	unsigned before;
 	struct scrape *scrape;
 
-	if (now >= after(totals_last, conf.period))
+	if (is_period)
 		period_end();
 	do {
 		before = changes;
@@ -2746,7 +3060,7 @@ loop_review(void)
 			close(scrape->fd);
 			scrape->fd = 0;
 		}
-	if (live && !live_shown)
+	if (live && (is_period || !live_shown))
 		live_draw();
 }
 
@@ -2794,6 +3108,7 @@ listener_accept(struct listener *listener)
 			log_event(LOG_WARNING, "accept_failed",
 			    "%s error=\"%s\"",
 			    service_names[listener->service], strerror(errno));
+		accept_failures++;
 		listener->rest_until = now + SECOND;
 	}
 	return fd >= 0;
@@ -2809,7 +3124,9 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 	struct side *side;
 	struct client *client;
 
-	for (side = sides; side < sides + SIDES; side++)
+	for (side = sides; side < sides + SIDES; side++) {
+		if (side->in->marked != 0)
+			side->in->marked += paused;
 		for (client = side->clients;
 		    client < side->clients + side->count; client++) {
 			client->heard += client->watched ? paused : elapsed;
@@ -2821,6 +3138,7 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 			    !session_is_over(side, client))
 				client->took = now;
 		}
+	}
 }
 
 /* Linux lets no signal in while something is always ready, so a wait that did
@@ -2994,8 +3312,8 @@ stop_end(void)
 			client_close(side, &side->clients[0]);
 		}
 	}
-	side_tell_rest(&sides[SIDE_A]);
-	side_tell_rest(&sides[SIDE_B]);
+	side_tell_rest(&sides[SIDE_A], REPLACED);
+	side_tell_rest(&sides[SIDE_B], REPLACED);
 	lost += save_end();
 	if (conf.trace)
 		trace_bytes("", 0, (const unsigned char *)"", 0);
@@ -3428,7 +3746,7 @@ sides_open(void)
 		sides[i].name = names[i];
 		sides[i].in = &flows[i];
 		sides[i].out = &flows[!i];
-		sides[i].left = now;
+		sides[i].left = sides[i].heard = now;
 	}
 }
 

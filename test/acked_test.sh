@@ -172,12 +172,13 @@ test_a_replaced_client_that_is_owed_nothing_is_closed_and_not_reset()
 }
 
 # A chain of clients, none of which reads before the next one is there.
+# Without -v such quick newcomers are told in sums only.
 test_nothing_is_lost_or_twice_along_a_chain_of_clients()
 {
 	make_bytes "$work/said" 100000
 	for s in A B; do
 		face "$s"
-		bridge_start
+		bridge_start -v
 		client_open "$other" || return
 		client_feed "$other" "$work/said"
 		for link in 1 2 3 4; do

@@ -50,9 +50,11 @@ END {
 
 # What does not come in a log_event() call: the line before one that was lost,
 # and what is told of a disconnect where it is found.
-sed -n -e 's/^event=\([a-z_][a-z_]*\) /\1 /p' -e 's/^ cause=/disconnect&/p' \
+sed -n -e 's/^event=\([a-z_][a-z_]*\) /\1 /p' \
+    -e 's/^[a-z]* cause=/disconnect cause=/p' -e 's/^ by=/disconnect&/p' \
     -e 's/^ error=/disconnect&/p' "$work/strings.txt" >>"$work/calls.txt"
-sed -n 's/^ cause=//p' "$work/strings.txt" >"$work/causes.txt"
+sed -n 's/^\([a-z]*\) cause=\(.*\)/\1\
+\2/p' "$work/strings.txt" >"$work/causes.txt"
 cat "$work/causes.txt" >>"$work/strings.txt"
 
 # keys: prints the keys in what it reads, one a line.
@@ -120,7 +122,7 @@ test_the_source_is_understood()
 	    stats log_lost stop >"$work/wanted"
 	assert_all 'events not found in the source'
 	sed -n 's/^disconnect //p' "$work/calls.txt" | keys >"$work/named"
-	printf '%s\n' side session peer reason cause error duration received \
+	printf '%s\n' side session peer reason cause error by duration received \
 	    sent unacked held state >"$work/wanted"
 	assert_all 'keys of disconnect not found in the source'
 }

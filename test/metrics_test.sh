@@ -123,10 +123,10 @@ test_every_metric_is_there_with_help_and_type()
 	served
 	get /metrics || return
 	for name in bytes_received_total bytes_sent_total bytes_dropped_total \
-	    bytes_unacked_total drops_total held_bytes away_bytes \
-	    capacity_bytes connected silent leaving \
+	    bytes_unacked_total drops_total held_bytes away_bytes slow \
+	    capacity_bytes connected silent heard_seconds leaving \
 	    connects_total disconnects_total refused_total \
-	    log_lost_lines_total start_time_seconds build_info; do
+	    accept_failures_total log_lost_lines_total start_time_seconds build_info; do
 		assertEquals "HELP, TYPE and samples of $name" 3 "$(sed -n \
 		    -e "s/^# \([A-Z]*\) tcpbridge_$name .*/\1/p" \
 		    -e "s/^tcpbridge_${name}[{ ].*/sample/p" "$work/body" |
@@ -142,7 +142,9 @@ test_every_label_is_there()
 	    'connected{side="A"}' 'connects_total{side="B"}'; do
 		assertContains "$(cat "$work/body")" "tcpbridge_$sample 0"
 	done
-	for reason in eof reset timeout replaced shutdown error; do
+	for reason in eof reset 'timeout",cause="idle' \
+	    'timeout",cause="write' 'timeout",cause="keepalive' replaced \
+	    shutdown error; do
 		assertEquals "$reason" 2 "$(grep -c \
 		    "^tcpbridge_disconnects_total{side=\"[AB]\",reason=\"$reason\"} 0$" "$work/body")"
 	done
@@ -212,6 +214,24 @@ values_agree()
 	assertNull "$differs" "$differs"
 }
 
+# A rule for a metric that is not there never fires.
+test_the_alert_rules_of_the_readme_are_about_metrics_that_are_there()
+{
+	served
+	get /metrics || return
+	sed -n '/^```yaml/,/^```/{/^```/!p;}' "$here/../README.md" >"$work/rules"
+	named=$(grep -o 'tcpbridge_[a-z_]*' "$work/rules" | sort -u)
+	assertNotNull 'no rules' "$named"
+	for name in $named; do
+		grep -q "^$name[{ ]" "$work/body"
+		assertTrue "no $name" $?
+	done
+	assertContains "$(cat "$work/body")" 'reason="replaced"}'
+	command -v promtool >/dev/null || return 0
+	wrong=$(promtool check rules "$work/rules" 2>&1)
+	assertTrue "$wrong" $?
+}
+
 test_the_values_are_those_of_the_totals()
 {
 	for s in A B; do
@@ -246,6 +266,42 @@ test_who_comes_goes_and_is_refused_is_counted_by_reason()
 		client_dial "$other" stranger
 		wait_metric 1 "refused_total{side=\"$other\",reason=\"denied\"}"
 		wait_metric 0 "connects_total{side=\"$other\"}"
+	done
+}
+
+# heard_for SECS SIDE: tells whether it was heard that long ago, or longer.
+heard_for()
+{
+	[ "$(metric "heard_seconds{side=\"$2\"}")" -ge "$1" ]
+}
+
+test_the_seconds_since_a_side_was_heard_are_told()
+{
+	for s in A B; do
+		face "$s"
+		served
+		wait_until 10 heard_for 2 "$side"
+		assertTrue 'nobody was heard since the start' $?
+		client_open "$side" || return
+		heard_for 2 "$side"
+		assertTrue 'a client that came was not heard' $?
+		client_say "$side" 'here'
+		wait_metric 4 "bytes_received_total{dir=\"$dir\"}"
+		heard_for 2 "$side"
+		assertFalse 'it was heard' $?
+		wait_until 10 heard_for 2 "$other"
+	done
+}
+
+test_a_timeout_has_its_cause()
+{
+	for s in A B; do
+		face "$s"
+		served -i 0.1
+		client_open "$side" || return
+		wait_metric 1 "disconnects_total{side=\"$side\",reason=\"timeout\",cause=\"idle\"}"
+		wait_metric 0 "disconnects_total{side=\"$side\",reason=\"timeout\",cause=\"write\"}"
+		wait_metric 0 "disconnects_total{side=\"$other\",reason=\"timeout\",cause=\"idle\"}"
 	done
 }
 

@@ -66,7 +66,7 @@ conn_of(int fd, const char *call)
 	return f->conn;
 }
 
-static int
+int
 fd_new(int kind)
 {
 	int fd;
@@ -119,6 +119,16 @@ sim_ttyname(int fd)
 int
 sim_open(const char *path, int flags, ...)
 {
+	va_list ap;
+	mode_t mode = 0;
+
+	if (strncmp(path, "/disk/", 6) == 0) {
+		va_start(ap, flags);
+		if (flags & O_CREAT)
+			mode = (mode_t)va_arg(ap, unsigned);
+		va_end(ap);
+		return disk_open(path, flags, mode);
+	}
 	if (strcmp(path, "/dev/null") != 0) {
 		if (!(flags & O_NONBLOCK))
 			violate("a terminal is opened that may block");
@@ -210,6 +220,9 @@ sim_listen(int fd, int backlog)
 	l->family = f->family;
 	l->host = f->host;
 	l->port = f->port;
+	l->closed = false;
+	l->queued = 0;
+	l->w_accept.since = NEVER;
 	l->side = W.named - 1;
 	l->t_rest = NEVER;
 	/* A short one in the simulation, so that it overflows at times. */
@@ -311,6 +324,31 @@ sim_getsockname(int fd, struct sockaddr *sa, socklen_t *len)
 	if (fails_now(NO_PORT))
 		return must_end(ENOBUFS);
 	address_give(f->door->family, f->door->host, f->door->port, sa, len);
+	return 0;
+}
+
+/* BSD: soisdisconnected() is called at a reset, and in TIME_WAIT. */
+static bool
+disconnected(const struct tconn *c)
+{
+	return c->dead || (c->shut && c->fin_arr && conn_unacked(c) == 0 &&
+	    W.now >= c->t_fin_acked);
+}
+
+/* BSD: ENOTCONN once a connection is disconnected. */
+int
+sim_getpeername(int fd, struct sockaddr *sa, socklen_t *len)
+{
+	struct tconn *c = conn_of(fd, "getpeername");
+
+	enter();
+	settle();
+	if (disconnected(c)) {
+		if (!c->dead)
+			COUNT(b_finished);
+		return fail(ENOTCONN);
+	}
+	address_give(c->family, c->host, c->port, sa, len);
 	return 0;
 }
 
@@ -441,8 +479,11 @@ sim_fcntl(int fd, int cmd, ...)
 	}
 	if (f->kind == VF_STD && fd <= 2 && cmd == F_GETFL)
 		return O_RDWR | W.std_flags[fd];
-	if (f->kind != VF_CONN)
+	if (f->kind != VF_CONN) {
+		if (cmd == F_SETFL)
+			f->nonblock = (arg & O_NONBLOCK) != 0;
 		return cmd == F_GETFL ? O_RDWR : 0;
+	}
 	if (!f->conn->kept && fault(4)) {
 		COUNT(f_fcntl);
 		f->conn->faulty = true;
@@ -554,6 +595,8 @@ sim_getsockopt(int fd, int level, int name, void *p, socklen_t *len)
 		memcpy(p, &err, (size_t)least(*len, sizeof err));
 		return 0;
 	}
+	if (level == IPPROTO_TCP && name == TCP_INFO && C.bsd)
+		violate("TCP_INFO is asked for, as of Linux");
 	if (level == IPPROTO_TCP && name == TCP_INFO && !C.no_outq) {
 		info_make(c, &info);
 		*len = (socklen_t)least(*len, sizeof info);
@@ -569,8 +612,14 @@ count_unacked(struct tconn *c)
 	int n = (int)conn_unacked(c);
 
 	/* Linux counts an unacknowledged FIN as a byte. */
-	if (c->shut && (n > 0 || W.now < c->t_fin_acked))
+	if (!C.bsd && c->shut && (n > 0 || W.now < c->t_fin_acked))
 		n++;
+	/* BSD empties the send buffer (soisdisconnected). */
+	if (C.bsd && c->dead) {
+		if (n > 0)
+			COUNT(b_emptied);
+		n = 0;
+	}
 	NOTE("%s: %d bytes unacknowledged", conn_text(c), n);
 	if (n != c->told_unacked)
 		W.progress = W.acted = true;
@@ -587,7 +636,8 @@ sim_ioctl(int fd, unsigned long request, ...)
 
 	enter();
 	settle();
-	if (request != TIOCOUTQ && request != FIONREAD)
+	if (request != FIONREAD && request != (C.bsd ? BSD_FIONWRITE :
+	    TIOCOUTQ))
 		return fail(ENOTTY);
 	c = conn_of(fd, "ioctl");
 	va_start(ap, request);
@@ -671,12 +721,13 @@ sim_accept(int fd, struct sockaddr *sa, socklen_t *len)
 	c->serial = ++W.serials;
 	c->t_accept = W.turn_paused ? W.turn_began : W.now;
 	c->oobinline = f->oobinline;
+	c->nonblock = C.bsd && f->nonblock;
 	l->w_accept.since = NEVER;
 	W.progress = W.acted = true;
 	NOTE("accept %s as %d", conn_text(c), c->fd);
 	arm_lost(c);
 	/* BSD and macOS may know none of a peer that is gone already. */
-	if (c->dead && one_in(&world_dice, 2)) {
+	if (C.bsd && c->dead && one_in(&world_dice, 2)) {
 		COUNT(f_no_address);
 		c->family = AF_UNSPEC;
 		*len = 0;
@@ -732,6 +783,17 @@ recv_fault(struct tconn *c)
 	return conn_unread(c) > 0 ? fail(EAGAIN) : recv_error(c);
 }
 
+/* On BSD an error stays when it was only looked at. */
+static ssize_t
+recv_peek(const struct tconn *c)
+{
+	if (conn_unread(c) > 0)
+		return 1;
+	if (c->error != 0)
+		return fail(c->error);
+	return c->fin_arr || c->dead ? 0 : fail(EAGAIN);
+}
+
 /* As fast as c is read, more comes. */
 static void
 flood(struct tconn *c, size_t n)
@@ -751,6 +813,8 @@ sim_recv(int fd, void *buf, size_t len, int flags)
 
 	enter();
 	settle();
+	if (flags == MSG_PEEK && C.bsd)
+		return recv_peek(c);
 	if (flags != 0)
 		violate("recv() with flags %d", flags);
 	if (len == 0)
@@ -910,8 +974,10 @@ sim_close(int fd)
 	int kind = f->kind;
 
 	enter();
-	settle();
 	f->kind = VF_NONE;
+	if (kind == VF_DISK || kind == VF_STD)
+		return 0;
+	settle();
 	if (fd < FD_SETSIZE)
 		FD_CLR(fd, &W.ready_r);
 	if (kind == VF_LISTEN)
@@ -991,6 +1057,8 @@ ssize_t
 sim_write(int fd, const void *buf, size_t len)
 {
 	enter();
+	if (fd > STDERR_FILENO)
+		return disk_write(fd, buf, len);
 	if (fd == STDOUT_FILENO) {
 		if (!W.asked_out || len > PIPE_BUF)
 			violate("%zu bytes to standard output", len);

@@ -1,6 +1,10 @@
 /*
  * calls.h - what the program sees instead of the system
  */
+struct stat;
+
+#define BSD_FIONWRITE	0x40046677UL	/* of FreeBSD and NetBSD */
+
 int	 sim_pselect(int, fd_set *, fd_set *, fd_set *,
 	    const struct timespec *, const sigset_t *);
 int	 sim_select(int, fd_set *, fd_set *, fd_set *, struct timeval *);
@@ -31,4 +35,16 @@ int	 sim_open(const char *, int, ...);
 char	*sim_ttyname(int);
 int	 sim_dup2(int, int);
 void	 sim_exit(int) __attribute__((noreturn));
-int	 tcpbridge_main(int, char **);
+int	 sim_stat(const char *, struct stat *);
+int	 sim_fstat(int, struct stat *);
+uid_t	 sim_geteuid(void);
+int	 sim_access(const char *, int);
+int	 sim_fchmod(int, mode_t);
+int	 sim_nanosleep(const struct timespec *, struct timespec *);
+ssize_t	 sim_read(int, void *, size_t);
+off_t	 sim_lseek(int, off_t, int);
+int	 sim_ftruncate(int, off_t);
+int	 sim_fsync(int);
+int	 sim_rename(const char *, const char *);
+int	 sim_unlink(const char *);
+int	 sim_getpeername(int, struct sockaddr *, socklen_t *);

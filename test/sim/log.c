@@ -216,38 +216,147 @@ log_resumed(const char *line, int s)
 		log_state(line);
 }
 
+/* ---- Runs -------------------------------------------------------------- */
+
+#define QUIET	(300 * SEC)	/* "for five minutes": of what comes in runs */
+
+void
+tale_begin(struct tale *t)
+{
+	t->t_event = t->t_begin = t->t_line = t->t_early = NEVER;
+	t->w_tell.since = t->w_end.since = NEVER;
+}
+
+/* Of drops the end is told only without -q. */
+static bool
+tale_is_drop(const struct tale *t)
+{
+	int s = t >= M[1].tales && t < M[1].tales + TALES;
+
+	return t - M[s].tales <= TALE_SESSION;
+}
+
+/* Something happens that comes in runs. */
+void
+tale_note(struct tale *t, uint64_t count, const char *peer)
+{
+	bool over = t->t_event != NEVER && !tale_is_drop(t) &&
+	    W.now - t->t_event > QUIET - TOLERANCE;
+
+	/* A run of one has no end in the log, with -q none has. */
+	if (over && t->t_begin != NEVER) {
+		t->t_begin = t->t_line = NEVER;
+		t->unclear = W.now - t->t_event < QUIET + SEC ||
+		    W.turn_paused || W.away.hi != t->away;
+	}
+	if (t->t_begin == NEVER) {
+		t->t_begin = turn_time();
+		t->t_line = NEVER;
+		t->in_run = 0;
+	}
+	t->count += count;
+	t->in_run++;
+	t->t_event = turn_time();
+	t->away = W.away.hi;
+	snprintf(t->peer, sizeof t->peer, "%s", peer);
+}
+
+/*
+ * "A run is told when it begins, then 1, 10 and 60 seconds later, then each
+ * minute, and after an hour each hour."
+ */
+int64_t
+tale_due(const struct tale *t)
+{
+	static const int64_t marks[] = { 1, 10, 60 };
+	size_t i;
+
+	if (t->t_line == NEVER)
+		return t->t_begin;
+	for (i = 0; i < sizeof marks / sizeof marks[0]; i++)
+		if (t->t_line - t->t_begin < marks[i] * SEC - TOLERANCE)
+			return t->t_begin + marks[i] * SEC;
+	return t->t_line + (t->t_line - t->t_begin < 3600 * SEC - TOLERANCE ?
+	    60 : 3600) * SEC;
+}
+
+/* A line tells of a run.  What is early has to be the last of it. */
+static void
+tale_line(struct tale *t, uint64_t count, const char *line)
+{
+	bool may = W.log_faults == 0 && W.stops == 0 && !t->unclear &&
+	    !(C.quiet && tale_is_drop(t));
+
+	t->told += count;
+	if (may && t->t_begin == NEVER)
+		violate("nothing happened: %s", line);
+	if (may && t->t_early == NEVER && W.now < tale_due(t) - TOLERANCE)
+		t->t_early = W.now;
+	t->t_line = turn_time();
+}
+
+static void
+tale_end(struct tale *t)
+{
+	t->t_begin = t->t_line = t->t_early = NEVER;
+	t->unclear = false;
+}
+
+/* "If there is anything new to tell": it is told in time, and not before. */
+void
+tale_watch(struct tale *t, const char *what, int s)
+{
+	bool may = W.log_faults == 0 && W.stops == 0 && !t->unclear &&
+	    !(C.quiet && tale_is_drop(t));
+
+	if (may && t->t_early != NEVER && W.now - t->t_early > SEC / 10)
+		violate("%s of %s are told too often", what, side_text(s));
+	must(&t->w_tell, may && t->t_begin != NEVER && t->count > t->told &&
+	    W.now > tale_due(t), SEC / 10, "%s of %s are not told", what,
+	    side_text(s));
+	must(&t->w_end, may && t->t_begin != NEVER && t->in_run > 1 &&
+	    !C.quiet && !tale_is_drop(t) && W.now > t->t_event + QUIET,
+	    SEC / 10, "%s of %s have no end", what, side_text(s));
+}
+
 static void
 log_drop(const char *line, int s)
 {
 	struct promises *m = &M[s];
+	uint64_t bytes = strtoull(log_value(line, "bytes"), NULL, 10);
+	struct tale *t = &m->tales[TALE_OVERFLOW];
 
+	if (log_is(line, "reason", "expired"))
+		t = &m->tales[TALE_EXPIRED];
+	else if (log_is(line, "reason", "session"))
+		t = &m->tales[TALE_SESSION];
+	else if (!log_is(line, "reason", "overflow"))
+		violate("nothing is dropped for that: %s", line);
 	log_number(line, "total", m->dropped);
-	if (m->drop_session != 0)
-		log_number(line, "session", m->drop_session);
-	if (!(m->overflow && log_is(line, "reason", "overflow")) &&
-	    !(m->expired && log_is(line, "reason", "expired")) &&
-	    !(m->over && log_is(line, "reason", "session")))
-		violate("that was not the reason: %s", line);
-	if (m->t_drop_told != NEVER && W.now - m->t_drop_told < SEC -
-	    TOLERANCE && !C.quiet && W.log_faults == 0 && W.stops == 0)
-		violate("drops are told too often: %s", line);
+	if (t->session != 0 && !t->unclear)
+		log_number(line, "session", t->session);
 	COUNT(l_drop);
-	if (W.now - m->t_drop > TOLERANCE)
+	if (t->t_line != NEVER)
 		COUNT(l_drop_later);
-	m->t_drop_told = turn_time();
-	m->dropped_told += strtoull(log_value(line, "bytes"), NULL, 10);
-	if (W.log_faults == 0 && m->dropped_told != m->dropped)
-		violate("drop lines told %" PRIu64 " bytes so far: %s",
-		    m->dropped_told, line);
+	if (t->t_line != NEVER && W.now - t->t_begin > 60 * SEC)
+		COUNT(l_drop_minute);
+	m->dropped_told += bytes;
+	tale_line(t, bytes, line);
+	if (W.log_faults == 0 && m->unsure == 0 && t->told != t->count)
+		violate("of %" PRIu64 " bytes %" PRIu64 " were told so far: %s",
+		    t->count, t->told, line);
 }
 
 static void
 log_drop_end(const char *line, int s)
 {
 	struct promises *m = &M[s];
+	struct tale *t = m->tales;
 
 	log_number(line, "total", m->dropped);
-	if (W.log_faults == 0 && m->t_drop_told == NEVER)
+	if (W.log_faults == 0 && t[TALE_OVERFLOW].t_begin == NEVER &&
+	    t[TALE_EXPIRED].t_begin == NEVER &&
+	    t[TALE_SESSION].t_begin == NEVER)
 		violate("there was no run of drops: %s", line);
 	if (W.log_faults == 0 && m->dropped_told != m->dropped)
 		violate("not all drops were told before: %s", line);
@@ -255,31 +364,131 @@ log_drop_end(const char *line, int s)
 		violate("the last drop was %.6f s ago: %s",
 		    (double)(W.now - m->t_drop) / 1e9, line);
 	COUNT(l_drop_end);
-	m->t_drop_told = NEVER;
+	tale_end(&t[TALE_OVERFLOW]);
+	tale_end(&t[TALE_EXPIRED]);
+	tale_end(&t[TALE_SESSION]);
 	m->end_due = false;
+}
+
+/* The run of refusals that a line tells of. */
+static struct tale *
+log_refusal(const char *line, int s)
+{
+	static const char *const reasons[] = { "denied", "busy", "limit" };
+	int i;
+
+	for (i = 0; i < 3; i++)
+		if (log_is(line, "reason", reasons[i]))
+			return &M[s].tales[TALE_DENIED + i];
+	violate("nobody is refused for that: %s", line);
 }
 
 static void
 log_refuse(const char *line, int s)
 {
-	struct promises *m = &M[s];
 	uint64_t count = strtoull(log_value(line, "count"), NULL, 10);
+	struct tale *t = log_refusal(line, s);
 
-	if (!log_is(line, "reason", m->refusal) ||
-	    !log_is(line, "peer", m->refused_peer))
-		violate("that was %s, %s: %s", m->refused_peer, m->refusal,
-		    line);
-	if (m->t_refuse_told != NEVER && W.log_faults == 0 && W.stops == 0 &&
-	    W.now - m->t_refuse_told < SEC - TOLERANCE)
-		violate("refusals are told too often: %s", line);
+	if (!log_is(line, "peer", t->peer))
+		violate("that was %s: %s", t->peer, line);
 	COUNT(l_refuse);
 	if (count > 1)
 		COUNT(l_refuse_later);
-	m->t_refuse_told = turn_time();
-	m->refused_told += count;
-	if (W.log_faults == 0 && m->refused_told != m->refused)
+	tale_line(t, count, line);
+	if (W.log_faults == 0 && t->told != t->count)
 		violate("refuse lines told %" PRIu64 " of %" PRIu64 ": %s",
-		    m->refused_told, m->refused, line);
+		    t->told, t->count, line);
+}
+
+/* "For five minutes nobody was refused for this reason." */
+static void
+log_refuse_end(const char *line, int s)
+{
+	struct tale *t = log_refusal(line, s);
+
+	COUNT(l_refuse_end);
+	if (W.now - t->t_event < QUIET - TOLERANCE)
+		violate("somebody was refused lately: %s", line);
+	if (W.log_faults == 0 && t->told != t->count)
+		violate("not all were told before: %s", line);
+	if (!t->unclear && W.log_faults == 0)
+		log_number(line, "count", t->in_run);
+	tale_end(t);
+}
+
+/*
+ * "Three times in a row one was replaced less than a minute after it came."
+ * The last ones may have gone for a reason of their own.
+ */
+static void
+log_contested(const char *line, int s)
+{
+	struct promises *m = &M[s];
+	struct tale *t = &m->tales[TALE_REPLACED];
+	uint64_t count = strtoull(log_value(line, "count"), NULL, 10);
+
+	if (t->t_line != NEVER)
+		COUNT(l_contested_again);
+	else if (m->quick_most < 3 && W.log_faults == 0 && !t->unclear)
+		violate("clients did not replace each other: %s", line);
+	COUNT(l_contested);
+	if (newest(s) != NULL && log_is(line, "peer", "-") !=
+	    (newest(s)->gone || is_present(newest(s)) == 0) &&
+	    is_present(newest(s)) == 1)
+		violate("that is not who is there: %s", line);
+	if ((count < m->replaced && W.log_faults == 0) ||
+	    t->told + count > t->count)
+		violate("from %" PRIu64 " to %" PRIu64 " were replaced: %s",
+		    m->replaced, t->count - t->told, line);
+	if (t->t_begin == NEVER)
+		t->t_begin = turn_time();
+	tale_line(t, count, line);
+	m->replaced = 0;
+}
+
+static void
+log_contested_end(const char *line, int s)
+{
+	struct promises *m = &M[s];
+	struct tale *t = &m->tales[TALE_REPLACED];
+
+	COUNT(l_contested_end);
+	if (m->replaced > 0 && W.log_faults == 0)
+		violate("not all were told before: %s", line);
+	if (t->t_line == NEVER && W.log_faults == 0)
+		violate("there was no run: %s", line);
+	tale_end(t);
+	m->quick_least = m->quick_most = 0;
+}
+
+/*
+ * "Its sender is held back, and what was held when that began is not
+ * acknowledged after 5 seconds."
+ */
+static void
+log_slow(const char *line, int s)
+{
+	struct promises *m = &M[s];
+
+	COUNT(l_slow);
+	if (m->slow && !C.quiet && W.log_faults == 0)
+		violate("that was told before: %s", line);
+	if (oldest(s) == NULL)
+		violate("nobody is there who is held back: %s", line);
+	if (W.now - m->t_none < 5 * SEC - TOLERANCE)
+		violate("nothing was held lately: %s", line);
+	log_number(line, "held", m->held.bytes);
+	promise_exact(s, "a line");
+	m->slow = true;
+}
+
+static void
+log_slow_end(const char *line, int s)
+{
+	COUNT(l_slow_end);
+	if (!M[s].slow && W.log_faults == 0)
+		violate("nobody was slow: %s", line);
+	M[s].slow = false;
 }
 
 static void
@@ -303,6 +512,45 @@ log_stats(const char *line, int s)
 	log_number(line, "capacity", C.capacity);
 	log_number(line, "unacked", m->unacked);
 	promise_exact(s, "a line");
+}
+
+static void
+log_save(const char *line, int s)
+{
+	COUNT(d_save);
+	log_number(line, "bytes", M[s].held.bytes);
+}
+
+/* "Their receiver's side has been absent for age seconds." */
+static void
+log_restore(const char *line, int s)
+{
+	const struct promises *to = &M[!s];
+	int64_t since = W.now - (int64_t)(strtod(log_value(line, "age"),
+	    NULL) * 1e9);
+
+	COUNT(d_restore);
+	log_number(line, "bytes", M[s].held.bytes);
+	if (C.pause == 0 && (since < to->t_present - 2 * TOLERANCE ||
+	    (to->t_absent != NEVER && since > to->t_absent + 2 * TOLERANCE)))
+		violate("the side is absent for %.6f to %.6f s: %s",
+		    (double)(W.now - to->t_absent) / 1e9,
+		    (double)(W.now - to->t_present) / 1e9, line);
+}
+
+/*
+ * "lost bytes were held or had arrived, and were neither acknowledged nor
+ * saved."  What had arrived behind an error can't be read.
+ */
+static void
+log_stop(const char *line)
+{
+	uint64_t lost = strtoull(log_value(line, "lost"), NULL, 10);
+	uint64_t held = disk_has(SAVE_NAME) ? 0 : M[0].held.bytes + M[1].held.bytes;
+
+	if (lost < held || lost > held + W.unread)
+		violate("%" PRIu64 " bytes are held and not saved, and %"
+		    PRIu64 " not read: %s", held, W.unread, line);
 }
 
 /* The stamp is that of the wall clock, as it was read for the line. */
@@ -348,11 +596,30 @@ log_check(const char *line, bool last)
 		log_drop_end(line, s);
 	else if (strcmp(event, "refuse") == 0)
 		log_refuse(line, s);
+	else if (strcmp(event, "refuse_end") == 0)
+		log_refuse_end(line, s);
+	else if (strcmp(event, "contested") == 0)
+		log_contested(line, s);
+	else if (strcmp(event, "contested_end") == 0)
+		log_contested_end(line, s);
+	else if (strcmp(event, "slow") == 0)
+		log_slow(line, s);
+	else if (strcmp(event, "slow_end") == 0)
+		log_slow_end(line, s);
 	else if (strcmp(event, "accept_failed") == 0) {
 		if (strstr(line, strerror(W.lack)) == NULL)
 			violate("it is %s: %s", strerror(W.lack), line);
 	} else if (strcmp(event, "stats") == 0)
 		log_stats(line, s);
+	else if (strcmp(event, "save") == 0)
+		log_save(line, s);
+	else if (strcmp(event, "restore") == 0)
+		log_restore(line, s);
+	else if (strcmp(event, "save_failed") == 0) {
+		COUNT(d_failed);
+		W.save_failed = true;
+	} else if (strcmp(event, "stop") == 0)
+		log_stop(line);
 	else if (strcmp(event, "log_lost") == 0) {
 		COUNT(l_lost);
 		if (!C.tty)

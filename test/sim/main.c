@@ -15,13 +15,15 @@
  * injected faults.  Two clients act at random.  Everything comes from one
  * seed, so a run can be repeated exactly.
  *
- *	program.c	the program, and its public counters
+ *	program.c	the program, and its public counters; again.c and bsd.c
+ *			are copies of it: a second start, and a BSD's
  *	dice.c		chance
  *	stream.c	the content of streams
  *	world.c		the state of the world, its clocks, the trace
  *	network.c	connections, both kernels and the way between
  *	clients.c	who dials, and what they do
  *	calls.c		the system calls that the program makes
+ *	disk.c		the file of -f
  *	wait.c		pselect() and signals: how time passes
  *	promise.c	what is promised, as rules: the oracle
  *	log.c		what the log says, against these

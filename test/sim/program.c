@@ -1,8 +1,9 @@
 /*
  * program.c - tcpbridge.c, with its system calls replaced
  *
- * The program is compiled into this file alone.  Of its state the rest of the
- * simulation sees the public counters, through one block of macros.
+ * The program is compiled into this file, and into those that include it.  Of
+ * its state the rest of the simulation sees the public counters, through one
+ * block of macros.
  */
 #define _DEFAULT_SOURCE
 #define _XOPEN_SOURCE 700
@@ -66,11 +67,39 @@
 #define ttyname		sim_ttyname
 #define dup2		sim_dup2
 #define exit		sim_exit
-#define main		tcpbridge_main
+#define getpeername	sim_getpeername
+#define stat(p, s)	sim_stat(p, s)
+#define fstat(d, s)	sim_fstat(d, s)
+#define geteuid()	sim_geteuid()
+#define access(p, m)	sim_access(p, m)
+#define fchmod(d, m)	sim_fchmod(d, m)
+#define nanosleep(s, l)	sim_nanosleep(s, l)
+#define read(d, b, n)	sim_read(d, b, n)
+#define lseek(d, o, w)	sim_lseek(d, o, w)
+#define ftruncate(d, n)	sim_ftruncate(d, n)
+#define fsync(d)	sim_fsync(d)
+#define rename(a, b)	sim_rename(a, b)
+#define unlink(p)	sim_unlink(p)
+#define main		COPY_MAIN
+
+/* Which copy this is. */
+#ifndef COPY
+#define COPY		program_first
+#define COPY_MAIN	first_main
+#endif
+int	 COPY_MAIN(int, char **);
 
 /* It asks for these itself; the headers are in already. */
 #undef _DEFAULT_SOURCE
 #undef _POSIX_C_SOURCE
+
+/* What FreeBSD has, and has not. */
+#ifdef PLAYS_BSD
+#undef __linux__
+#undef TIOCOUTQ
+#undef TCP_NOTSENT_LOWAT
+#define FIONWRITE	BSD_FIONWRITE
+#endif
 
 #ifndef TCPBRIDGE_C
 #define TCPBRIDGE_C "../../tcpbridge.c"
@@ -92,13 +121,8 @@
 #define AWAY(s)		((uint64_t)flows[s].ring.away)
 #endif
 
-const size_t program_buffer_max = BUFFER_MAX;
-const int program_listeners = LISTENERS;
-const int program_clients = PLACES;
-const bool program_is_1 = IS_1;
-
-struct counts
-program_counts(int s)
+static struct counts
+copy_counts(int s)
 {
 	struct counts c;
 
@@ -112,9 +136,8 @@ program_counts(int s)
 	return c;
 }
 
-/* Whether a read of so many bytes goes across the end of the ring. */
-bool
-program_wraps(int s, size_t n)
+static bool
+copy_wraps(int s, size_t n)
 {
 	size_t end = FLOW(s)->ring.start + FLOW(s)->ring.used;
 
@@ -122,8 +145,11 @@ program_wraps(int s, size_t n)
 	    FLOW(s)->ring.capacity;
 }
 
-int
-program_main(int argc, char **argv)
-{
-	return tcpbridge_main(argc, argv);
-}
+const struct copy COPY = { copy_counts, copy_wraps, COPY_MAIN };
+
+#ifndef IS_COPY
+const size_t program_buffer_max = BUFFER_MAX;
+const int program_listeners = LISTENERS;
+const int program_clients = PLACES;
+const bool program_is_1 = IS_1;
+#endif

@@ -20,8 +20,15 @@ extern const int program_clients; /* most clients of a side at a time */
 extern const bool program_is_1; /* version 1.0: a byte counts as sent when
 				 * the kernel took it */
 
-struct counts program_counts(int);
-bool	 program_wraps(int, size_t);
-int	 program_main(int, char **);
+/* A copy of the program, with a state of its own. */
+struct copy {
+	struct counts (*counts)(int);
+	bool	 (*wraps)(int, size_t);	/* a read of so many bytes goes across
+					 * the end of the ring */
+	int	 (*main)(int, char **);
+};
+
+extern const struct copy program_first, program_again, program_bsd;
+extern const struct copy *program; /* the one that runs (world.c) */
 
 #endif

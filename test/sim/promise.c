@@ -49,14 +49,11 @@ static struct watch w_signal = { NEVER };
 
 /* ---- Bounds ----------------------------------------------------------- */
 
-static void must(struct watch *, bool, int64_t, const char *, ...)
-    __attribute__((format(printf, 4, 5)));
-
 /*
  * What is wrong now, and was all the time since the watch began, has to end
  * within this span.  Time in which the program was stopped does not count.
  */
-static void
+void
 must(struct watch *w, bool wrong, int64_t span, const char *fmt, ...)
 {
 	int64_t now = W.now - W.away.hi;
@@ -111,6 +108,16 @@ unsent_for(int s)
 	return M[!s].held.bytes - M[!s].given;
 }
 
+/*
+ * BSD empties the send buffer when a connection is disconnected.  "The last
+ * figure known before counts: rather twice than lost."
+ */
+static bool
+is_hidden(const struct tconn *c)
+{
+	return C.bsd && (c->dead || (c->shut && c->fin_arr && !c->eof_told));
+}
+
 /* Room for what side s sends, as the program counts. */
 static uint64_t
 space(int s)
@@ -123,7 +130,7 @@ static uint64_t
 space_true(int s)
 {
 	const struct tconn *c = M[s].taker;
-	uint64_t acked = c == NULL || c->settled ? 0 :
+	uint64_t acked = c == NULL || c->settled || is_hidden(c) ? 0 :
 	    c->out_acked - c->counted;
 
 	return space(s) + least(acked, M[s].given);
@@ -530,6 +537,41 @@ check_replaces(const struct tconn *c, struct tconn *old)
 		    conn_text(c), conn_text(old));
 }
 
+/*
+ * event=contested: "Three times in a row one was replaced less than a minute
+ * after it came."  Whether one was replaced, or had gone, is not always clear.
+ */
+static void
+note_replaced(struct tconn *old)
+{
+	struct promises *m = &M[old->side];
+	struct tale *t = &m->tales[TALE_REPLACED];
+	int64_t age = W.now - old->t_let_in;
+	bool surely = old->told == 0 && !old->eof_told && !old->fin_arr &&
+	    !old->dead && old->error == 0 && !old->why.idle &&
+	    !old->why.write && W.stops == 0 && !W.turn_paused;
+
+	if (old->replaced_seen)
+		return;
+	old->replaced_seen = m->is_replaced = true;
+	/* -q does not tell of its end. */
+	if (C.quiet && t->t_line != NEVER &&
+	    W.now - t->t_line > 300 * SEC - TOLERANCE) {
+		t->t_begin = t->t_line = NEVER;
+		t->unclear = true;
+		m->quick_least = m->quick_most = 0;
+	}
+	m->quick_most = age > 60 * SEC + TOLERANCE ? 0 : m->quick_most + 1;
+	m->quick_least = surely && age < 60 * SEC - TOLERANCE ?
+	    m->quick_least + 1 : 0;
+	t->count++;
+	t->t_event = turn_time();
+	old->contested = t->t_line != NEVER || m->quick_most >= 3;
+	if (surely && !t->unclear && (t->t_line != NEVER ||
+	    m->quick_least >= 3))
+		m->replaced++;
+}
+
 /* c is let in: it is the newest of its side. */
 static void
 let_in(struct tconn *c)
@@ -553,13 +595,18 @@ let_in(struct tconn *c)
 			violate("%s comes while %" PRIu64 " bytes that %s has "
 			    "not acknowledged are not back", conn_text(c),
 			    in->given, conn_text(old));
+		note_replaced(old);
 		has_left(old);
 		old->why.replaced = true;
 		if (left_to_read(old) > 0)
 			COUNT(k_queue);
 	}
 	m->connects++;
+	if (!m->is_replaced)
+		m->quick_least = m->quick_most = 0;
+	m->is_replaced = false;
 	c->kept = true;
+	c->t_let_in = turn_time();
 	c->session = m->session = ++sessions;
 	session_begins(c);
 	c->heard = c->took = c->owes = c->alive = stamp_now();
@@ -599,10 +646,12 @@ check_refusal(struct tconn *c)
 	struct promises *m = &M[c->side];
 	struct tconn *old = newest(c->side);
 
-	m->refused++;
-	snprintf(m->refused_peer, sizeof m->refused_peer, c->family ==
-	    AF_UNSPEC ? "unknown:0" : c->family == AF_INET6 ?
-	    "[fd00::%x]:%d" : "10.0.0.%d:%d", c->host, c->port);
+	char peer[80];
+	int tale = 0;
+
+	snprintf(peer, sizeof peer, c->family == AF_UNSPEC ? "unknown:0" :
+	    c->family == AF_INET6 ? "[fd00::%x]:%d" : "10.0.0.%d:%d",
+	    c->host, c->port);
 	if (old != NULL)
 		stays(old);
 	/* Who is refused tries again later. */
@@ -611,34 +660,47 @@ check_refusal(struct tconn *c)
 		violate("bytes passed with a client that is refused");
 	if (!net_allows(c)) {
 		COUNT(r_denied);
-		m->refusal = "denied";
+		tale = TALE_DENIED;
 	} else if (c->faulty || c->fd >= FD_SETSIZE) {
 		COUNT(r_limit);
-		m->refusal = "limit";
+		tale = TALE_LIMIT;
 	} else if (C.silent > 0 && old != NULL && is_present(old) != 0 &&
 	    !half_closed(old) && passed(old->heard, C.silent) != 1) {
 		COUNT(r_busy);
-		m->refusal = "busy";
+		tale = TALE_BUSY;
+		/* Others than Linux don't tell of it behind unread bytes. */
 		if (!program_is_1 && !C.no_outq && (old->dead ||
-		    old->error != 0 || old->fin_arr || is_over(old) == 1))
+		    old->error != 0 || old->fin_arr || is_over(old) == 1) &&
+		    !(C.bsd && conn_unread(old) > 0))
 			violate("%s is refused for %s, that has gone",
 			    conn_text(c), conn_text(old));
 	} else
 		violate("%s is refused for no reason", conn_text(c));
+	tale_note(&m->tales[tale], 1, peer);
 }
 
 /* ---- The accounts ----------------------------------------------------- */
 
 /* Bytes of side s were dropped; what the log may say was the reason. */
 static void
-note_drop(int s, bool overflow, bool expired, bool over)
+note_drop(int s, uint64_t size, bool overflow, bool expired, bool over)
 {
-	M[s].over = over;
-	M[s].overflow = overflow;
-	M[s].expired = expired;
+	bool may[] = { overflow, expired, over };
+	struct tale *t = &M[s].tales[overflow ? TALE_OVERFLOW :
+	    expired ? TALE_EXPIRED : TALE_SESSION];
+	int i;
+
+	M[s].dropped += size;
 	M[s].t_drop = turn_time();
-	M[s].drop_session = P.conn != NULL && P.conn->side == s ?
+	tale_note(t, size, "");
+	t->session = P.conn != NULL && P.conn->side == s ?
 	    P.conn->session : 0;
+	if (overflow + expired + over < 2)
+		return;
+	M[s].unsure += size;
+	for (i = 0; i < 3; i++)
+		if (may[i])
+			M[s].tales[TALE_OVERFLOW + i].unclear = true;
 }
 
 /*
@@ -651,7 +713,7 @@ check_silent(int s)
 	const struct tconn *r = newest(!s);
 
 	if (r != NULL && r == M[s].taker && r->silent && !r->gone &&
-	    !C.no_outq && r->counted < r->out_acked)
+	    !C.no_outq && !is_hidden(r) && r->counted < r->out_acked)
 		violate("bytes of %s are dropped for %s, which was silent and "
 		    "has acknowledged %" PRIu64 " more", side_text(s),
 		    conn_text(r), r->out_acked - r->counted);
@@ -669,7 +731,8 @@ check_drop(int s)
 	int present = is_present(r), expired = is_expired(!s);
 	int for_nobody = is_for_nobody(P.conn);
 
-	note_drop(s, expired != 1, expired != 0, for_nobody != 0);
+	note_drop(s, P.len, expired != 1 && for_nobody != 1, expired != 0 &&
+	    for_nobody != 1, for_nobody != 0);
 	if (for_nobody != 0) {
 		COUNT(b_session_new);
 		return;
@@ -718,7 +781,9 @@ store(int s)
 		if (M[!s].held.bytes == C.capacity)
 			COUNT(k_both_full);
 	}
-	if (m->t_drop_told != NEVER && !W.turn_paused &&
+	if ((m->tales[TALE_OVERFLOW].t_begin != NEVER ||
+	    m->tales[TALE_EXPIRED].t_begin != NEVER ||
+	    m->tales[TALE_SESSION].t_begin != NEVER) && !W.turn_paused &&
 	    W.now - m->t_drop > SEC + TOLERANCE)
 		m->end_due = true;
 }
@@ -767,7 +832,8 @@ settle_back(int s, uint64_t n)
 	if (c == NULL || n != m->given)
 		violate("%s: %" PRIu64 " bytes came back, %" PRIu64 " were on "
 		    "their way", side_text(s), n, m->given);
-	if (!C.no_outq && n != conn_unacked(c))
+	if (!C.no_outq && n != conn_unacked(c) && !(is_hidden(c) &&
+	    n > conn_unacked(c)))
 		violate("%" PRIu64 " bytes came back from %s, which has %"
 		    PRIu64 " not acknowledged", n, conn_text(c),
 		    conn_unacked(c));
@@ -804,7 +870,7 @@ settle_expired(int s, uint64_t n)
 	else
 		COUNT(b_expire);
 	reasons_seen(newest(!s));
-	note_drop(s, false, expired != 0, over);
+	note_drop(s, n, false, expired != 0, over);
 	runq_cut(&m->held, m->given);
 	m->back = 0;
 }
@@ -824,17 +890,15 @@ settle_read(int s, uint64_t received, uint64_t dropped, uint64_t held)
 	if (mine && dropped >= len && (len > space(s) ||
 	    is_expired(!s) == 1 || (dropped == len && held == m->held.bytes))) {
 		check_drop(s);
-		m->dropped += len;
 		dropped -= len;
 	} else if (mine)
 		store(s);
-	if (dropped > 0) {
+	if (dropped > 0)
 		settle_expired(s, dropped);
-		m->dropped += dropped;
-	}
 	if (mine) {
 		totals->bytes += len;
 		P.conn = NULL;
+		m->w_slow.since = NEVER;
 	}
 }
 
@@ -845,12 +909,15 @@ settle_read(int s, uint64_t received, uint64_t dropped, uint64_t held)
 static void
 settle_direction(int s)
 {
-	const struct counts now = program_counts(s);
+	const struct counts now = program->counts(s);
 	struct promises *m = &M[s];
 
 	if (now.received < m->received || now.sent < m->sent ||
 	    now.dropped < m->dropped || now.unacked < m->unacked)
-		violate("a counter of %s goes back", side_text(s));
+		violate("a counter of %s goes back: received %" PRIu64
+		    ", was %" PRIu64 ", sent %" PRIu64 ", was %" PRIu64,
+		    side_text(s), now.received, m->received, now.sent,
+		    m->sent);
 	if (now.sent > m->sent)
 		settle_sent(s, now.sent - m->sent);
 	if (now.unacked > m->unacked)
@@ -878,7 +945,7 @@ settle(void)
 	for (s = 0; s < 2; s++)
 		settle_direction(s);
 	for (s = 0; s < 2; s++)
-		settle_newcomer(s, program_counts(s).connects);
+		settle_newcomer(s, program->counts(s).connects);
 }
 
 /* "Totals, metrics and log lines are exact at the moment they are made." */
@@ -887,7 +954,8 @@ promise_exact(int s, const char *what)
 {
 	const struct tconn *c = M[s].taker;
 
-	if (program_is_1 || C.no_outq || c == NULL || c->settled)
+	if (program_is_1 || C.no_outq || c == NULL || c->settled ||
+	    is_hidden(c))
 		return;
 	if (c->counted != c->out_acked)
 		violate("%s says that %" PRIu64 " bytes went to %s, which has "
@@ -950,7 +1018,7 @@ promise_read(struct tconn *c, size_t n)
 		violate("%s is read for more than had arrived from it when it "
 		    "was given up", conn_text(c));
 	c->w_read.since = c->w_held.since = NEVER;
-	if (program_wraps(c->side, n))
+	if (program->wraps(c->side, n))
 		COUNT(b_wrap);
 	if (program_is_1 && W.stops > 0)
 		return;
@@ -1096,8 +1164,8 @@ check_abort(const struct tconn *c)
 		violate("%s is closed with %" PRIu64 " bytes on their way that "
 		    "are not back", conn_text(c), M[!c->side].given);
 	if (c->back == 0 || c->dead || conn_unacked(c) == 0 ||
-	    (W.stops > 0 && c == newest(c->side)))
-		return;		/* a stop has no next client */
+	    (W.stops > 0 && !C.file && c == newest(c->side)))
+		return;		/* a stop without -f has no next client */
 	if (!c->abort)
 		violate("%s is closed without an abort, and gets %" PRIu64
 		    " bytes that came back", conn_text(c), conn_unacked(c));
@@ -1124,6 +1192,7 @@ check_stop(const struct tconn *c, const struct reasons *r)
 	else
 		COUNT(s_timeup);
 	if (early && !program_is_1 && c->told == 0 &&
+	    c->turn_again + 1 < W.turn &&
 	    c->in_read < least(c->in_stop, c->in_arr))
 		violate("%s is closed, and %" PRIu64 " bytes that had come "
 		    "before the stop are not read", conn_text(c),
@@ -1149,7 +1218,11 @@ check_leaving(struct tconn *c)
 	    c->turn_again + 1 < W.turn && !(program_is_1 && g.why.told))
 		violate("%s is closed with %" PRIu64 " bytes unread that had "
 		    "arrived before", conn_text(c), had - c->in_read);
-	c->passed_on = W.stops == 0 || c != newest(c->side);
+	c->passed_on = W.stops == 0 || C.file || c != newest(c->side);
+	/* A reset may have destroyed some of it since. */
+	if (W.stops > 0 && !c->eof_told)
+		W.unread += (c->in_most != UINT64_MAX ? c->in_most :
+		    c->in_arr) - c->in_read;
 	graves[c->session % 64] = g;
 	if (M[!c->side].taker == c)
 		M[!c->side].taker = NULL;
@@ -1161,6 +1234,8 @@ promise_closed(struct tconn *c)
 	struct promises *m = &M[c->side];
 	int i;
 
+	if (c->kept && c != m->line[m->count - 1])
+		note_replaced(c);
 	if (c->kept)
 		check_leaving(c);
 	else
@@ -1285,6 +1360,8 @@ watch_reading(int s)
 	bool comes;
 
 	if (c == NULL)
+		M[s].w_slow.since = NEVER;
+	if (c == NULL)
 		return;
 	if (C.sessions && r != NULL && c->partner != r->serial) {
 		if (c->partner == 0 && !c->blurred && is_over(r) == 1)
@@ -1298,6 +1375,10 @@ watch_reading(int s)
 	    is_stuck(r) == 1, C.grace + C.grace / 10 + SOON_ROOM,
 	    "%s is not read, and %s is stuck", conn_text(c),
 	    r == NULL ? "-" : conn_text(r));
+	/* Or a part of the 5 seconds counts twice. */
+	must(&M[s].w_slow, comes && !M[s].slow && W.log_faults == 0 &&
+	    !program_is_1, 10 * SEC + SOON, "%s is held back, and no line "
+	    "tells", conn_text(c));
 	must(&c->w_read, comes && has_place(s), SOON_ROOM + asked_late(r),
 	    "%s is not read: %" PRIu64 " bytes have come, there is room for %"
 	    PRIu64, conn_text(c), conn_unread(c), space_true(s));
@@ -1316,6 +1397,7 @@ watch_leaving(struct tconn *c)
 	    c->in_read >= c->in_most || has_place(c->side)), SOON,
 	    "%s stays after it is read out", conn_text(c));
 	must(&c->w_leaving, goes && !c->leaving_told && !C.quiet &&
+	    !c->contested &&
 	    W.log_faults == 0 && !program_is_1, SOON,
 	    "%s waits to be read out, and no line tells", conn_text(c));
 }
@@ -1368,7 +1450,8 @@ watch_write(struct tconn *c)
 
 /*
  * "A client that acknowledges nothing for 2 x -k is told, and counts as
- * absent, but its socket stays open."
+ * absent, but its socket stays open."  "If the line comes back, the client is
+ * present again."
  */
 static void
 watch_silent(struct tconn *c)
@@ -1384,6 +1467,10 @@ watch_silent(struct tconn *c)
 	    !c->silent && !c->eof_told && !c->why.write && conn_unread(c) == 0 &&
 	    passed(c->alive, limit) == 1 && passed(c->flies, limit) == 1, SOON,
 	    "%s has acknowledged nothing, and no line tells", conn_text(c));
+	must(&c->w_deaf, W.stops == 0 && c->silent && !c->gone && !c->dead &&
+	    c == newest(c->side) && !c->eof_told && c->t_unreached == 0 &&
+	    conn_unacked(c) == 0, SOON_ROOM + asked_late(c),
+	    "%s has acknowledged all, and counts as silent", conn_text(c));
 }
 
 /* -e and -i are over, or a call told the end: the client is given up. */
@@ -1418,19 +1505,42 @@ watch_expiry(int s)
 	    M[s].held.bytes - M[s].given, side_text(s));
 }
 
-/* "The first one is told at once, and those after it once a second." */
+/*
+ * "Told when it begins, then 1, 10 and 60 seconds later": two who replace each
+ * other.
+ */
+static void
+watch_contest(int s)
+{
+	struct promises *m = &M[s];
+	struct tale *t = &m->tales[TALE_REPLACED];
+	bool may = W.log_faults == 0 && W.stops == 0 && !t->unclear;
+
+	if (may && t->t_early != NEVER && W.now - t->t_early > SOON)
+		violate("a contest of %s is told too often", side_text(s));
+	must(&t->w_tell, may && m->replaced > 0 && (t->t_line == NEVER ||
+	    W.now > tale_due(t)), SOON, "clients of %s replace each other, "
+	    "and no line tells", side_text(s));
+	must(&t->w_end, may && !C.quiet && t->t_line != NEVER &&
+	    W.now > t->t_event + 300 * SEC, SOON,
+	    "a contest of %s has no end", side_text(s));
+}
+
+/* What comes in runs is told. */
 static void
 watch_log(int s)
 {
+	static const char *const names[TALES] = { "overflows",
+	    "expiries", "drops of ended sessions", "", "denials",
+	    "refusals of the busy", "refusals for a lack" };
 	struct promises *m = &M[s];
 	bool may = W.log_faults == 0 && W.stops == 0;
+	int i;
 
-	must(&m->w_drop, may && m->dropped > m->dropped_told &&
-	    (m->t_drop_told == NEVER || W.now > m->t_drop_told + SEC), SOON,
-	    "dropped bytes of %s are not told", side_text(s));
-	must(&m->w_refuse, may && m->refused > m->refused_told &&
-	    (m->t_refuse_told == NEVER || W.now > m->t_refuse_told + SEC),
-	    SOON, "who was refused at %s is not told", side_text(s));
+	for (i = 0; i < TALES; i++)
+		if (i != TALE_REPLACED)
+			tale_watch(&m->tales[i], names[i], s);
+	watch_contest(s);
 	if (may && m->end_due && !C.quiet && W.frozen == 0)
 		violate("a run of drops of %s has no end", side_text(s));
 }
@@ -1642,6 +1752,8 @@ promise_wake(struct stamp before)
 			}
 			if (space_true(!s) == C.capacity)
 				c->took = now;
+			if (space_true(!s) == C.capacity)
+				M[!s].t_none = W.now;
 			if (conn_unacked(c) == 0)
 				c->owes = now;
 		}
@@ -1653,13 +1765,12 @@ promise_wake(struct stamp before)
 void
 promise_begin(void)
 {
-	int i;
+	int i, t;
 
 	for (i = 0; i < 2; i++) {
-		M[i].t_drop_told = M[i].t_refuse_told = NEVER;
-		M[i].w_expire.since = M[i].w_drop.since =
-		    M[i].w_refuse.since = NEVER;
-		M[i].refusal = "nobody";
+		for (t = 0; t < TALES; t++)
+			tale_begin(&M[i].tales[t]);
+		M[i].w_expire.since = M[i].w_slow.since = NEVER;
 	}
 }
 
@@ -1667,7 +1778,7 @@ promise_begin(void)
 void
 promise_end(int status)
 {
-	int s;
+	int s, t;
 
 	settle();
 	if (status != 0)
@@ -1682,8 +1793,51 @@ promise_end(int status)
 		if (M[s].count > 0)
 			violate("the client of %s is not closed",
 			    side_text(s));
-		if (W.log_faults == 0 && (M[s].dropped != M[s].dropped_told ||
-		    M[s].refused != M[s].refused_told))
-			violate("drops or refusals were never told");
+		for (t = TALE_DENIED; t < TALES && W.log_faults == 0; t++)
+			if (M[s].tales[t].count != M[s].tales[t].told)
+				violate("refusals were never told");
+		if (W.log_faults == 0 && M[s].dropped != M[s].dropped_told)
+			violate("drops were never told");
+		if (M[s].replaced > 0 && W.log_faults == 0 &&
+		    M[s].tales[TALE_REPLACED].t_line != NEVER)
+			violate("those replaced were never told");
 	}
+}
+
+/*
+ * -f: "At a stop, save what is held; at the start, take it up": what was held
+ * is held again, in order, unless the stop said that it was not saved.
+ */
+void
+promise_again(void)
+{
+	struct promises *m;
+
+	if (disk_has(SAVE_NAME ".new"))
+		violate("a file that is not whole is left");
+	if (W.log_faults == 0 && disk_has(SAVE_NAME) != (M[0].held.bytes +
+	    M[1].held.bytes > 0 && !W.save_failed))
+		violate("%" PRIu64 " bytes are held at the end, and there is "
+		    "%s file", M[0].held.bytes + M[1].held.bytes,
+		    disk_has(SAVE_NAME) ? "a" : "no");
+	for (m = M; m < M + 2; m++) {
+		if (!disk_has(SAVE_NAME)) {
+			runq_clear(&m->held);
+			M[0].t_present = M[1].t_present = W.now;
+			M[0].t_absent = M[1].t_absent = W.now;
+		}
+		m->received = m->held.bytes;
+		m->sent = m->dropped = m->unacked = m->given = 0;
+		m->connects = m->session = 0;
+		m->dropped_told = m->unsure = m->replaced = 0;
+		m->quick_least = m->quick_most = 0;
+		memset(m->tales, 0, sizeof m->tales);
+		m->taker = NULL;
+		m->end_due = m->is_replaced = m->slow = false;
+		m->t_drop = m->t_none = W.now;
+	}
+	memset(graves, 0, sizeof graves);
+	sessions = 0;
+	w_signal.since = NEVER;
+	promise_begin();
 }

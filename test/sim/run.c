@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "calls.h"
@@ -167,11 +168,21 @@ config_actor(struct actor *a, struct chance *d, int side, int64_t period)
  * than the other, or a line is cut again and again.
  */
 static void
-config_situation(struct chance *d)
+config_situation(struct chance *d, int64_t period)
 {
 	struct actor *a;
 	uint64_t which = roll(d, 8);
 
+	/* Bytes are too old when it is back, and rings have room. */
+	if ((which == 0 || which == 2) && !C.lossless && one_in(d, 2)) {
+		C.expire = option_time(d, "-H", period, 3);
+		C.capacity = least(program_buffer_max, 8192 + roll(d, 50000));
+		option("-b");
+		option("%zu", C.capacity);
+	}
+	if (which == 0 && one_in(d, 2))		/* one that only listens */
+		W.actors[1].w_write = W.actors[1].w_oob = W.actors[1].w_hasty =
+		    W.actors[1].w_crowd = 0;
 	for (a = W.actors; a < W.actors + 2 && which < 4; a++) {
 		a->w_bulk = 200 + (unsigned)roll(d, 1000);
 		a->w_close /= 4;
@@ -181,6 +192,8 @@ config_situation(struct chance *d)
 			a->w_mode = 20 + (unsigned)roll(d, 100);
 			a->hangs = 3;
 			a->w_takeover = 5 + (unsigned)roll(d, 50);
+			if (a->w_write == 0)
+				a->w_bulk = 0;
 		}
 		if (which == 1) {			/* newcomers, too */
 			a->w_crowd = 5 + (unsigned)roll(d, 50);
@@ -237,13 +250,20 @@ config_make(uint64_t seed)
 	}
 	config_times(&d, period);
 	config_flags(&d);
+	for (i = 0; i < 2; i++)
+		config_actor(&W.actors[i], &d, i, period);
+	config_situation(&d, period);
 	config_sessions(seed);
+	C.file = C.failure == GOES_ON && !program_is_1 && !C.sessions &&
+	    one_in(&d, 4);
+	C.disk_full = one_in(&d, 4);
+	if (C.file) {
+		option("-f");
+		option(SAVE_NAME);
+	}
 	option("--");
 	option(C.any_port ? "0" : "1001");
 	option(C.any_port ? "0" : "1002");
-	for (i = 0; i < 2; i++)
-		config_actor(&W.actors[i], &d, i, period);
-	config_situation(&d);
 	W.prober = W.actors[0];
 	W.prober.side = METRICS;
 	W.prober.period = period * 50;
@@ -268,6 +288,70 @@ config_make(uint64_t seed)
 		W.t_signal[0] = roll_log(&d, MS, period * 1000);
 	if (one_in(&d, 6))
 		W.t_log_stall = roll_log(&d, MS, period * 1000);
+	C.bsd = !C.no_outq && !C.file && one_in(&d, 5);
+	if (C.bsd) {
+		COUNT(n_bsd);
+		program = &program_bsd;
+	}
+}
+
+/* The program is gone, and the world goes on without it. */
+static void
+world_alone(void)
+{
+	int64_t end = W.now + roll_log(&world_dice, MS, 100 * SEC);
+	int i;
+
+	for (i = W.nlive - 1; i >= 0; i--)	/* metrics clients */
+		if (W.live[i]->fd >= 0)
+			conn_close(W.live[i]);
+	while (world_next() <= end) {
+		W.now = world_next() > W.now ? world_next() : W.now;
+		world_run();
+	}
+	W.now = end;
+	/* Their listeners may have other places. */
+	for (i = W.nlive - 1; i >= 0; i--)
+		if (W.live[i]->state == TC_SYN)
+			conn_free(W.live[i]);
+}
+
+/* It is started again, perhaps after the machine was. */
+static void
+world_restart(void)
+{
+	int i;
+
+	world_alone();
+	COUNT(n_restart);
+	promise_again();
+	if (one_in(&world_dice, 2))
+		C.clock = roll_log(&world_dice, MS, 3600 * SEC) - W.now;
+	for (i = 0; i < SIM_FDS; i++)
+		W.files[i].kind = i <= 2 ? VF_STD : VF_NONE;
+	if (C.closed)
+		W.files[STDIN_FILENO].kind = VF_NONE;
+	memset(W.handlers, 0, sizeof W.handlers);
+	memset(W.pending, 0, sizeof W.pending);
+	memset(W.std_flags, 0, sizeof W.std_flags);
+	sigemptyset(&W.blocked);
+	FD_ZERO(&W.last_r);
+	FD_ZERO(&W.last_w);
+	FD_ZERO(&W.ready_r);
+	W.in_start = true;
+	W.fd_next = 3;
+	W.ndoors = W.named = W.in_use = W.stops = W.idle_turns = 0;
+	W.log_used = W.log_skipped = W.log_faults = W.empty = 0;
+	W.log_cut = W.turn_paused = W.save_failed = false;
+	W.t_signal[1] = NEVER;
+	W.turn_began = W.t_start = W.now;
+	W.began_lo = W.now - W.away.lo;
+	W.t_acted = W.now - W.away.hi;
+	W.t_let_in = W.now - SEC;
+	W.steps = W.unread = 0;
+	C.turns += W.turn;
+	program = &program_again;
+	optind = 1;
 }
 
 /* The program ends, by its own will or by ours. */
@@ -285,6 +369,11 @@ sim_exit(int status)
 	if (W.in_start)
 		violate("the program does not start: status %d", status);
 	promise_end(status);
+	if (C.file && W.lives++ == 0) {
+		world_restart();
+		NOTE("tcpbridge starts again");
+		sim_exit(program->main(C.argc, C.argv));
+	}
 	totals->seeds++;
 	totals->simulated += (double)W.now / 1e9;
 	if (verbose > 1)
@@ -318,7 +407,7 @@ run_seeded(uint64_t seed)
 	world_begin(seed);
 	config_make(seed);
 	NOTE("tcpbridge starts");
-	sim_exit(program_main(C.argc, C.argv));
+	sim_exit(program->main(C.argc, C.argv));
 }
 
 /* Years in the field: a poll every second, a drop every hour. */
@@ -355,5 +444,5 @@ run_years(double years, uint64_t seed)
 		W.actors[i].t_act = 300 * MS * (i + 1);
 	}
 	W.t_signal[1] = (int64_t)(years * 365.25 * 86400.0) * SEC;
-	sim_exit(program_main(C.argc, C.argv));
+	sim_exit(program->main(C.argc, C.argv));
 }

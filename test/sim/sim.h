@@ -143,6 +143,14 @@ void	 runq_clear(struct runq *);
 	X(f_high_fd, "fault: descriptor past FD_SETSIZE") \
 	X(f_fcntl, "fault: fcntl fails on a new connection") \
 	X(f_no_outq, "fault: TIOCOUTQ unsupported") \
+	X(n_bsd, "start: the system is a BSD") \
+	X(n_restart, "start: another one after a stop") \
+	X(d_save, "stop: what is held is saved") \
+	X(d_restore, "start: what was saved is held again") \
+	X(d_full, "fault: the disk is full") \
+	X(d_failed, "stop: what is held can't be saved") \
+	X(b_emptied, "BSD: the send buffer is empty after a reset") \
+	X(b_finished, "BSD: a connection that both have finished") \
 	X(f_close_eintr, "fault: close EINTR") \
 	X(f_pause_wait, "fault: stopped while waiting") \
 	X(f_pause_ready, "fault: stopped while waiting, then ready") \
@@ -210,11 +218,18 @@ void	 runq_clear(struct runq *);
 	X(l_lost, "log: log_lost told") \
 	X(l_stats, "log: totals by -t") \
 	X(l_drop, "log: drop") \
-	X(l_drop_later, "log: drop, told a second later") \
+	X(l_drop_later, "log: drop, told later") \
+	X(l_drop_minute, "log: drop, told a minute after the first") \
 	X(l_drop_end, "log: drop_end") \
 	X(l_refuse, "log: refuse") \
 	X(l_refuse_later, "log: refuse, more than one") \
+	X(l_refuse_end, "log: refuse_end") \
+	X(l_contested, "log: contested") \
+	X(l_contested_again, "log: contested, told again") \
+	X(l_contested_end, "log: contested_end") \
 	X(l_leaving, "log: leaving") \
+	X(l_slow, "log: slow") \
+	X(l_slow_end, "log: slow_end") \
 	X(m_request, "metrics: request served") \
 	X(m_broken, "metrics: request broken off") \
 	X(w_31, "clock crossed 2^31 ms") \
@@ -353,6 +368,9 @@ struct tconn {
 	bool	 silent_told;		/* ... and has not said resumed */
 	bool	 leaving_told;		/* the log says that, too */
 	struct reasons why;		/* that were seen, to close it */
+	int64_t	 t_let_in;		/* when it was let in */
+	bool	 replaced_seen;		/* it counts as replaced */
+	bool	 contested;		/* perhaps only -v tells of that */
 	struct stamp heard;		/* sent last, or was not read */
 	struct stamp eof;		/* its EOF was told */
 	struct stamp took;		/* acknowledged, or nothing waited */
@@ -371,7 +389,7 @@ struct tconn {
 	int64_t	 told_unacked;		/* last answer to TIOCOUTQ */
 	uint64_t turn_again;		/* a read was told to try again */
 	struct watch w_decide, w_send, w_read, w_held, w_close, w_leaving,
-	    w_silent, w_over, w_over_all;
+	    w_silent, w_deaf, w_over, w_over_all;
 	const char *request;		/* of a metrics client */
 };
 
@@ -388,16 +406,22 @@ struct vlisten {
 	struct watch w_accept;
 };
 
-enum { VF_NONE, VF_STD, VF_SOCKET, VF_LISTEN, VF_CONN };
+/* The file of -f. */
+#define SAVE_NAME	"/disk/held"
+
+enum { VF_NONE, VF_STD, VF_SOCKET, VF_LISTEN, VF_CONN, VF_DISK };
 
 struct vfile {
 	int	 kind;
 	struct tconn *conn;
 	struct vlisten *door;
+	struct inode *inode;		/* NULL: a directory */
+	size_t	 offset;		/* in that */
 	int	 family;		/* as bound */
 	uint32_t host;
 	uint16_t port;
 	bool	 oobinline;		/* its connections inherit that */
+	bool	 nonblock;		/* and on BSD that, too */
 };
 
 /* What makes the program fail when it starts, or ends it later. */
@@ -432,6 +456,8 @@ extern struct config {
 	bool	 twice;			/* ... and each in the list again */
 	bool	 any_port;		/* operands and -m are 0 */
 	bool	 closed;		/* standard input is, at start */
+	bool	 file, disk_full;	/* -f; its disk may be full */
+	bool	 bsd;			/* the system is FreeBSD, not Linux */
 	bool	 no_outq, gives_up_early, slow_calls, floods;
 	uint64_t fault;			/* one in so many calls; 0: none */
 	uint64_t pause;
@@ -471,6 +497,10 @@ extern struct world {
 	bool	 pending[NSIG];
 	int64_t	 t_signal[2];		/* SIGUSR1; SIGTERM */
 	int64_t	 t_let_in;		/* when these were last let in */
+	int	 lives;			/* stops that had a start after it */
+	int64_t	 t_start;		/* when this life began */
+	bool	 save_failed;		/* as the log says */
+	uint64_t unread;		/* of who was closed in this stop */
 	int	 stops;			/* SIGTERMs delivered */
 	int64_t	 t_stop, away_at_stop;
 	uint64_t turn_stop;
@@ -549,6 +579,24 @@ void	 clients_run(void);
 
 #define PLACES_MAX	64
 
+/* What comes in runs, and how the log tells of it. */
+enum { TALE_OVERFLOW, TALE_EXPIRED, TALE_SESSION, TALE_REPLACED, TALE_DENIED,
+	TALE_BUSY, TALE_LIMIT, TALES };
+
+struct tale {
+	uint64_t count, told;		/* bytes or newcomers, of all time */
+	uint64_t in_run;		/* events of this run */
+	int64_t	 t_event;		/* the last one; NEVER: none yet */
+	int64_t	 away;			/* what the program had missed then */
+	int64_t	 t_begin;		/* of the run; NEVER: there is none */
+	int64_t	 t_line;		/* its last line; NEVER: none yet */
+	int64_t	 t_early;		/* a line came early; NEVER: none did */
+	bool	 unclear;		/* when it began is not known */
+	char	 peer[80];		/* of the last event */
+	uint64_t session;		/* the same; 0: any */
+	struct watch w_tell, w_end;
+};
+
 /* A side, and the direction that comes from it. */
 extern struct promises {
 	/* The clients of the side, in the order in which they were accepted. */
@@ -564,18 +612,18 @@ extern struct promises {
 	struct tconn *taker;		/* client of the other side was given */
 	uint64_t back;			/* the first of it, that came back */
 	uint64_t received, sent, dropped, unacked;
-	uint64_t drop_session;		/* of the last whose bytes were dropped */
 	/* What the log has to tell of it. */
-	uint64_t dropped_told;		/* bytes */
-	int64_t	 t_drop, t_drop_told;	/* the last; NEVER: no run of drops */
-	bool	 overflow, expired, over; /* what the last one may be called */
+	uint64_t dropped_told;		/* bytes, for any reason */
+	uint64_t unsure;		/* of these, for a reason not clear */
+	int64_t	 t_drop;		/* the last one; NEVER: none */
 	bool	 end_due;		/* something was stored, a second later */
-	/* And of those who came to this side. */
-	uint64_t refused, refused_told;
-	int64_t	 t_refuse_told;
-	const char *refusal;		/* the reason of the last one */
-	char	 refused_peer[80];
-	struct watch w_expire, w_drop, w_refuse;
+	struct tale tales[TALES];	/* and of those who came to this side */
+	int	 quick_least, quick_most; /* replaced in a row, each early */
+	uint64_t replaced;		/* surely, since the last line */
+	bool	 is_replaced;		/* the newest, by one to be let in */
+	int64_t	 t_none;		/* nothing was held, the last time */
+	bool	 slow;			/* told; so its end is to come */
+	struct watch w_expire, w_slow;
 } M[2];
 
 /* Facts about a closed connection, for the log line that may follow. */
@@ -588,6 +636,8 @@ struct grave {
 
 extern struct grave graves[64];
 
+void	 must(struct watch *, bool, int64_t, const char *, ...)
+	    __attribute__((format(printf, 4, 5)));
 void	 promise_begin(void);
 struct tconn *newest(int);
 struct tconn *oldest(int);
@@ -611,13 +661,25 @@ void	 promise_turn(int, const fd_set *, const fd_set *,
 void	 promise_wake(struct stamp);
 void	 promise_watch(void);
 void	 promise_end(int);
+void	 promise_again(void);
 
 /* ---- The log (log.c) -------------------------------------------------- */
 
 void	 log_check(const char *, bool);
+void	 tale_begin(struct tale *);
+int64_t	 tale_due(const struct tale *);
+void	 tale_note(struct tale *, uint64_t, const char *);
+void	 tale_watch(struct tale *, const char *, int);
+
+/* ---- The disk (disk.c) ------------------------------------------------ */
+
+bool	 disk_has(const char *);
+int	 disk_open(const char *, int, mode_t);
+ssize_t	 disk_write(int, const void *, size_t);
 
 /* ---- System calls (calls.c) ------------------------------------------- */
 
+int	 fd_new(int);
 void	 check_doors(void);
 
 /* ---- Waiting (wait.c) ------------------------------------------------- */
@@ -625,6 +687,8 @@ void	 check_doors(void);
 void	 signals_unblocked(void);
 void	 enter(void);
 bool	 fault(uint64_t);
+int64_t	 world_next(void);
+void	 world_run(void);
 
 /* ---- A run (run.c) ---------------------------------------------------- */
 

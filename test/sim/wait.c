@@ -54,16 +54,16 @@ log_stalls(void)
 	NOTE("log stalls until %.6f", (double)W.log_stalled / 1e9);
 }
 
-static int64_t
-next_event(void)
+int64_t
+world_next(void)
 {
 	return sooner(sooner(network_next(), clients_next()), W.t_log_stall);
 }
 
-static void
-events_until_now(void)
+void
+world_run(void)
 {
-	while (next_event() <= W.now) {
+	while (world_next() <= W.now) {
 		network_run();
 		clients_run();
 		if (W.t_log_stall <= W.now)
@@ -198,9 +198,9 @@ pause_now(int64_t deadline, int64_t wait)
 	if (!cont && deadline != NEVER && end < deadline + 2 * SEC)
 		end = deadline + 2 * SEC;
 	W.frozen = W.now;
-	while (next_event() <= end) {
-		W.now = next_event() > W.now ? next_event() : W.now;
-		events_until_now();
+	while (world_next() <= end) {
+		W.now = world_next() > W.now ? world_next() : W.now;
+		world_run();
 	}
 	W.now = end;
 	if (cont || wait != NEVER) {
@@ -216,7 +216,7 @@ pause_now(int64_t deadline, int64_t wait)
 static int64_t
 wait_until(int64_t deadline, int64_t pause)
 {
-	int64_t t = sooner(sooner(next_event(), deadline), pause);
+	int64_t t = sooner(sooner(world_next(), deadline), pause);
 
 	t = sooner(t, sooner(W.t_signal[0], W.t_signal[1]));
 	if (t == NEVER)
@@ -239,7 +239,7 @@ wait_for(fd_set *r, fd_set *w, int64_t wait, const sigset_t *mask)
 		if (++W.steps > 10000 && W.steps / 20 > C.turns &&
 		    W.stops == 0 && W.t_signal[1] == NEVER)
 			W.t_signal[1] = W.now;
-		events_until_now();
+		world_run();
 		signals_due();
 		promise_watch();
 		if (ready(r, w, true) > 0) {

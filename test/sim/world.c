@@ -13,6 +13,7 @@
 struct config C;
 struct world W;
 struct totals *totals;
+const struct copy *program = &program_first;
 int verbose;
 uint64_t run_seed;
 
