@@ -291,9 +291,18 @@ test_it_excludes_what_does_not_fit()
 
 # ---- protocols ----
 
-# ssh_try N: a new session that has the other end print a word.
+# give_up TEXT: somebody dials side B, says that, and goes.  What answers belongs
+# to nobody any more.
+give_up()
+{
+	# shellcheck disable=SC2059 # it has escapes
+	printf "$1" | socat -t 0.2 - "TCP:$host:$port_B" >"$work/given_up" 2>&1
+}
+
+# ssh_try N: somebody gives up; then a new session that has the other end print a word.
 ssh_try()
 {
+	give_up 'SSH-2.0-lost\r\n'
 	# shellcheck disable=SC2086 # a list of words
 	[ "$($deadline ssh -F /dev/null -i "$work/id" -p "$port_B" -o BatchMode=yes \
 	    -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
@@ -315,10 +324,11 @@ test_each_ssh_session_works_at_the_first_try()
 	assertEquals 'of 20 ssh sessions worked' 20 "$(tries ssh_try)"
 }
 
-# tls_try: a new session that asks for a file over HTTP; the server closes
+# tls_try: somebody gives up; then a new session that asks for a file over HTTP; the server closes
 # when it has sent it.
 tls_try()
 {
+	give_up '\026\003\001\002'
 	printf 'GET /file HTTP/1.0\r\n\r\n' |
 	    $deadline openssl s_client -connect "$host:$port_B" -quiet \
 	    -ign_eof >"$work/answer" 2>>"$work/tls.err"

@@ -983,7 +983,7 @@ promise_recv(const struct tconn *c, size_t len)
 	r = newest(!c->side);
 	if (C.sessions && r != NULL && c->partner != r->serial)
 		return;			/* it is read to be dropped */
-	present = is_present(r);
+	present = r == NULL ? 0 : is_present(r);
 	stuck = present == 1 ? is_stuck(r) : 1;
 	if (present == 1 && stuck == 0 && unread > 0 && (program_is_1 ||
 	    r->counted == r->out_acked) && unsent_for(!c->side) >=
