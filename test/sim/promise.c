@@ -460,6 +460,8 @@ resumes(struct tconn *c)
 	if (!c->silent)
 		return;
 	c->silent = false;
+	if (oldest(!c->side) != NULL)	/* it is let go on from here */
+		oldest(!c->side)->w_read.since = NEVER;
 	if (c != newest(c->side) || c->gone)
 		return;
 	c->took = stamp_now();
