@@ -1337,6 +1337,7 @@ run_tell(struct side *side, enum reason reason)
 	struct run *run = &side->runs[reason];
 	const struct client *client = side_receiver(side);
 	const struct flow *flow = side->in;
+	const char *name = reason_names[reason];
 
 	if (reason == REPLACED)
 		log_event(LOG_WARNING, "contested", "side=%s peer=%s other=%s "
@@ -1344,13 +1345,12 @@ run_tell(struct side *side, enum reason reason)
 		    "-", run->peer, run->untold);
 	else if (reason >= DENIED)
 		log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s "
-		    "count=" U64, side->name, run->peer, reason_names[reason],
-		    run->untold);
+		    "count=" U64, side->name, run->peer, name, run->untold);
 	else
 		log_event(LOG_WARNING, "drop", "dir=%s session=" U64
 		    " reason=%s bytes=" U64 " drops=" U64 " total=" U64,
-		    flow->name, run->session, reason_names[reason],
-		    run->untold, flow->drops, flow->dropped);
+		    flow->name, run->session, name, run->untold,
+		    flow->drops, flow->dropped);
 	run->told = now;
 	run->untold = 0;
 }
@@ -2004,16 +2004,14 @@ live_width(void)
 static void
 page_add_age(int64_t span)
 {
-	long secs = (long)(span / SECOND);
-
-	if (secs < 100)
-		page_add("%lds", secs);
-	else if (secs < 100 * 60)
-		page_add("%ldm", secs / 60);
-	else if (secs < 100 * 3600)
-		page_add("%ldh", secs / 3600);
+	if (span < 100 * SECOND)
+		page_add("%ds", (int)(span / SECOND));
+	else if (span < 100 * MINUTE)
+		page_add("%dm", (int)(span / MINUTE));
+	else if (span < 100 * HOUR)
+		page_add("%dh", (int)(span / HOUR));
 	else
-		page_add("%ldd", secs / 86400);
+		page_add("%dd", (int)(span / HOUR / 24));
 }
 
 /* Adds how long a side has been absent, silent, or present and not heard. */

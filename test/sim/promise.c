@@ -992,7 +992,8 @@ promise_recv(const struct tconn *c, size_t len)
 	    least(HIGH_WATER, C.capacity))
 		violate("%s is read while %" PRIu64 " bytes wait for %s",
 		    conn_text(c), unsent_for(!c->side), conn_text(r));
-	/* It may have heard late of what was taken last. */
+	/* It may have heard late of what was taken last, without a clock to ask
+	 * by at any time. */
 	if (present == 1 && C.keepalive == 0 && C.write == 0)
 		return;
 	if (present == 1 && passed(r->took, 2 * C.grace + C.write / 20 +
