@@ -558,7 +558,7 @@ note_replaced(struct tconn *old)
 	old->replaced_seen = m->is_replaced = true;
 	/* -q does not tell of its end. */
 	if (C.quiet && t->t_line != NEVER &&
-	    W.now - t->t_line > 300 * SEC - TOLERANCE) {
+	    W.now - t->t_event > 300 * SEC - TOLERANCE) {
 		t->t_begin = t->t_line = NEVER;
 		t->unclear = true;
 		m->quick_least = m->quick_most = 0;
@@ -567,7 +567,8 @@ note_replaced(struct tconn *old)
 	m->quick_least = surely && age < 60 * SEC - TOLERANCE ?
 	    m->quick_least + 1 : 0;
 	t->count++;
-	t->t_event = turn_time();
+	if (surely || !C.quiet)
+		t->t_event = turn_time();
 	old->contested = t->t_line != NEVER || m->quick_most >= 3;
 	if (surely && !t->unclear && (t->t_line != NEVER ||
 	    m->quick_least >= 3))
