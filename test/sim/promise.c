@@ -1377,7 +1377,8 @@ watch_reading(int s)
 	}
 	comes = W.stops == 0 && conn_wakes(c) && !c->eof_told &&
 	    !(c->gone && left_to_read(c) == 0);
-	must(&c->w_held, comes && !C.lossless && is_present(r) == 1 &&
+	must(&c->w_held, comes && !C.lossless && r != NULL &&
+	    is_present(r) == 1 &&
 	    is_stuck(r) == 1, C.grace + C.grace / 10 + SOON_ROOM,
 	    "%s is not read, and %s is stuck", conn_text(c),
 	    r == NULL ? "-" : conn_text(r));
