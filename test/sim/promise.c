@@ -556,19 +556,11 @@ note_replaced(struct tconn *old)
 	if (old->replaced_seen)
 		return;
 	old->replaced_seen = m->is_replaced = true;
-	/* -q does not tell of its end. */
-	if (C.quiet && t->t_line != NEVER &&
-	    W.now - t->t_event > 300 * SEC - TOLERANCE) {
-		t->t_begin = t->t_line = NEVER;
-		t->unclear = true;
-		m->quick_least = m->quick_most = 0;
-	}
 	m->quick_most = age > 60 * SEC + TOLERANCE ? 0 : m->quick_most + 1;
 	m->quick_least = surely && age < 60 * SEC - TOLERANCE ?
 	    m->quick_least + 1 : 0;
 	t->count++;
-	if (surely || !C.quiet)
-		t->t_event = turn_time();
+	t->t_event = turn_time();
 	old->contested = t->t_line != NEVER || m->quick_most >= 3;
 	if (surely && !t->unclear && (t->t_line != NEVER ||
 	    m->quick_least >= 3))
@@ -1521,14 +1513,15 @@ watch_contest(int s)
 {
 	struct promises *m = &M[s];
 	struct tale *t = &m->tales[TALE_REPLACED];
-	bool may = W.log_faults == 0 && W.stops == 0 && !t->unclear;
+	/* -q does not tell the end of a contest. */
+	bool may = W.log_faults == 0 && W.stops == 0 && !t->unclear && !C.quiet;
 
 	if (may && t->t_early != NEVER && W.now - t->t_early > SOON)
 		violate("a contest of %s is told too often", side_text(s));
 	must(&t->w_tell, may && m->replaced > 0 && (t->t_line == NEVER ||
 	    W.now > tale_due(t)), SOON, "clients of %s replace each other, "
 	    "and no line tells", side_text(s));
-	must(&t->w_end, may && !C.quiet && t->t_line != NEVER &&
+	must(&t->w_end, may && t->t_line != NEVER &&
 	    W.now > t->t_event + 300 * SEC, SOON,
 	    "a contest of %s has no end", side_text(s));
 }
