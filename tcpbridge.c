@@ -36,6 +36,10 @@
  * exactly what had arrived from it, then it is closed.  What it had not
  * acknowledged goes to the newcomer.
  *
+ * With -o two clients that are there together are a session, and partners.  When
+ * one leaves, the session is over: the other one is sent what had arrived from
+ * it, then EOF, and is closed.  All else that is held is dropped.
+ *
  * One turn of the loop: what is due is done, clients that are leaving are read
  * and closed; fd sets are built from the state alone; pselect() waits; bytes
  * are received, then sent; clients are accepted.
@@ -145,16 +149,17 @@ enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
 
 /* Why bytes are dropped, why a newcomer is refused, why a client goes.  What
  * comes in runs is first. */
-enum reason { OVERFLOWN, EXPIRED, DENIED, BUSY, LIMIT, REPLACED, RUNS,
-    END = RUNS, RESET, IDLE, STALLED, DEAD, SHUTDOWN, FAILED, REASONS,
+enum reason { OVERFLOWN, EXPIRED, ENDED, DENIED, BUSY, LIMIT, REPLACED, RUNS,
+    END = RUNS, RESET, IDLE, STALLED, DEAD, SHUTDOWN, FAILED, SESSION, REASONS,
     STAYS = REASONS };
 
 static const char *const service_names[] = { "side=A", "side=B",
     "service=metrics" };
 static const char *const place_names[] = { "side A", "side B", "-m" };
-static const char *const reason_names[] = { "overflow", "expired", "denied",
-    "busy", "limit", "replaced", "eof", "reset", "timeout cause=idle",
-    "timeout cause=write", "timeout cause=keepalive", "shutdown", "error" };
+static const char *const reason_names[] = { "overflow", "expired", "session",
+    "denied", "busy", "limit", "replaced", "eof", "reset",
+    "timeout cause=idle", "timeout cause=write", "timeout cause=keepalive",
+    "shutdown", "error", "session" };
 
 /* A queue of bytes in a circle.  The circle is READ_SMALL bytes larger than
  * what may be held, and as many bytes lie behind it, so a small read always has
@@ -211,11 +216,12 @@ struct client {
 	int level;		/* of the line that tells it */
 	char peer[ADDRESS_SIZE];
 	uint64_t session;	/* number of the connection, from 1 */
+	uint64_t partner;	/* -o: that of the other side's; 0: none yet */
 	uint64_t received, sent; /* bytes; sent: acknowledged */
 	size_t unacked;		/* bytes that came back from it */
 	size_t unread;		/* LEAVING, a stop: bytes still to read */
 	int told;		/* a line told that it waits to be read */
-	int shut;		/* a stop: it was sent EOF */
+	int shut;		/* a stop, -o: it was sent EOF */
 	int watched;		/* in the read set of the last wait */
 	size_t unasked;		/* sent since the last question, bytes */
 	int64_t ask_wait;	/* until the next one, if room is short */
@@ -270,7 +276,7 @@ static struct scrape {
 static struct {
 	int family;		/* -4, -6; else AF_UNSPEC */
 	int level;		/* -q, -v: what is logged, LOG_... */
-	int lossless, syslog, trace; /* -l, -s, -x */
+	int lossless, sessions, syslog, trace; /* -l, -o, -s, -x */
 	const char *name;	/* -n; empty if none */
 	const char *file;	/* -f; empty if none */
 	size_t capacity;	/* -b, bytes */
@@ -1168,13 +1174,57 @@ enum intake {
 	DROP			/* read and drop */
 };
 
+/* The client that is read: the oldest, unless its EOF was read. */
+static struct client *
+side_sender(struct side *side)
+{
+	struct client *oldest = &side->clients[0];
+
+	if (side->count == 0 || oldest->state == HALF_CLOSED)
+		return NULL;
+	return oldest;
+}
+
+/* -o: what a client sends is for its partner alone.  STORE stands for no
+ * objection. */
+static enum intake
+session_intake(const struct flow *flow)
+{
+	const struct client *sender = side_sender(flow->from);
+	const struct client *receiver = side_receiver(flow->to);
+
+	if (!conf.sessions || sender == NULL)
+		return STORE;
+	if (receiver != NULL && receiver->session == sender->partner)
+		return STORE;
+	/* The partner has left, or there will be none. */
+	if (sender->partner != 0 || sender->state == LEAVING)
+		return DROP;
+	/* The receiver is of the session before, and will go. */
+	return receiver != NULL ? WAIT : STORE;
+}
+
+/* -o: whether a client had a partner, and that one has left. */
+static int
+session_is_over(const struct side *side, const struct client *client)
+{
+	const struct client *other = side_receiver(side->in->to);
+
+	return client->partner != 0 && (other == NULL ||
+	    other->session != client->partner);
+}
+
 /* The flow-control policy, the only one. */
 static enum intake
 flow_intake(const struct flow *flow)
 {
 	const struct client *receiver = side_present(flow->to);
 	int has_room = flow->ring.used < conf.capacity;
+	enum intake intake = session_intake(flow);
 
+	/* Of another session than the receiver. */
+	if (intake != STORE)
+		return intake;
 	/* -H is over: it is too late for what comes, too. */
 	if (now >= side_expires_at(flow->to))
 		return DROP;
@@ -1190,17 +1240,6 @@ flow_intake(const struct flow *flow)
 	if (!conf.lossless)
 		return STORE_OR_DROP;
 	return has_room ? STORE : WAIT;
-}
-
-/* The client that is read: the oldest, unless its EOF was read. */
-static struct client *
-side_sender(struct side *side)
-{
-	struct client *oldest = &side->clients[0];
-
-	if (side->count == 0 || oldest->state == HALF_CLOSED)
-		return NULL;
-	return oldest;
 }
 
 /* Whether a sender is held back, or would be but for -g. */
@@ -1382,15 +1421,51 @@ static void
 flow_stored(struct flow *flow)
 {
 	struct run *runs = flow->from->runs;
+	enum reason reason;
+	int64_t last = 0;
 
-	if ((runs[OVERFLOWN].began == 0 && runs[EXPIRED].began == 0) ||
-	    now - runs[OVERFLOWN].last < SECOND ||
-	    now - runs[EXPIRED].last < SECOND)
+	for (reason = OVERFLOWN; reason < DENIED; reason++)
+		if (runs[reason].began != 0 && runs[reason].last > last)
+			last = runs[reason].last;
+	if (last == 0 || now - last < SECOND)
 		return;
 	side_tell_rest(flow->from, DENIED);
-	runs[OVERFLOWN].began = runs[EXPIRED].began = 0;
+	for (reason = OVERFLOWN; reason < DENIED; reason++)
+		runs[reason].began = 0;
 	log_event(LOG_INFO, "drop_end", "dir=%s drops=" U64 " total=" U64,
 	    flow->name, flow->drops, flow->dropped);
+}
+
+/* Drops what is held in a direction, but for what is on its way. */
+static void
+flow_clear(struct flow *flow, enum reason reason)
+{
+	if (ring_unsent(&flow->ring) == 0)
+		return;
+	flow_drop(flow, ring_cut(&flow->ring), flow->session, reason);
+	flow->marked = 0;	/* what was marked is not there any more */
+}
+
+/* Why bytes that have just come are dropped. */
+static enum reason
+flow_drop_reason(const struct flow *flow)
+{
+	if (session_intake(flow) == DROP)
+		return ENDED;
+	return now >= side_expires_at(flow->to) ? EXPIRED : OVERFLOWN;
+}
+
+/* -o: a client of this side has left.  What is held for it is dropped.  What it
+ * sent goes to its partner; it is dropped, too, if there is none.  A stop tells
+ * it all as lost. */
+static void
+session_end(struct side *side)
+{
+	if (!conf.sessions || stop_time != NEVER)
+		return;
+	flow_clear(side->out, ENDED);
+	if (side_receiver(side->in->to) == NULL)
+		flow_clear(side->in, ENDED);
 }
 
 /* ---- Clients: what each knows and how it changes --------------------- */
@@ -1455,10 +1530,8 @@ side_expire(struct side *side)
 	if (ring_unsent(&flow->ring) == 0 || now < side_expires_at(side))
 		return;
 	side_ask(side);
-	if (now < side_expires_at(side))
-		return;
-	flow_drop(flow, ring_cut(&flow->ring), flow->session, EXPIRED);
-	flow->marked = 0;	/* what was marked is not there any more */
+	if (now >= side_expires_at(side))
+		flow_clear(flow, EXPIRED);
 }
 
 /* Whether two peers have the same host, whatever their ports are. */
@@ -1512,6 +1585,7 @@ client_leave(struct side *side, struct client *client, enum reason reason,
 	client->unread = client->ended > 0 ? 0 :
 	    socket_unread(client->fd, conf.capacity);
 	changes++;
+	session_end(side);
 	side_expire(side);
 }
 
@@ -1529,6 +1603,13 @@ client_fail(struct side *side, struct client *client, int error)
 		client_leave(side, client, FAILED, strerror(error));
 }
 
+/* It was sent EOF and all before that, and has nothing to say any more. */
+static void
+client_finish(struct side *side, struct client *client)
+{
+	client_leave(side, client, stop_time != NEVER ? SHUTDOWN : SESSION, "");
+}
+
 /* Its EOF was read. */
 static void
 client_end(struct side *side, struct client *client)
@@ -1536,7 +1617,7 @@ client_end(struct side *side, struct client *client)
 	client->ended = now;
 	client->unread = 0;
 	if (client->shut)
-		client_leave(side, client, SHUTDOWN, "");
+		client_finish(side, client);
 	else if (conf.eof_hold == 0)
 		client_leave(side, client, END, "");
 	if (client->state == LEAVING)
@@ -1578,8 +1659,7 @@ client_received(struct side *side, struct client *client, size_t size,
 		trace_bytes(flow->name, client->session, ring->bytes +
 		    ring_offset(ring, ring->used), size);
 	if (size > room)
-		flow_drop(flow, size, client->session, now >=
-		    side_expires_at(flow->to) ? EXPIRED : OVERFLOWN);
+		flow_drop(flow, size, client->session, flow_drop_reason(flow));
 	else {
 		ring_put(ring, size);
 		flow_stored(flow);
@@ -1602,7 +1682,7 @@ client_receive(struct side *side, struct client *client)
 
 	if (receiver != NULL && ring->away > 0 && (receiver->unasked >=
 	    ASK_SIZE || conf.capacity - ring->used < READ_SMALL ||
-	    flow_intake(side->in) == DROP))
+	    receiver->state == SILENT))
 		client_ask(side->in->to, receiver);
 	intake = flow_intake(side->in);
 	if (intake == WAIT)
@@ -1763,6 +1843,7 @@ side_is_busy(struct side *side)
 	const struct client *client = side_receiver(side);
 
 	return client != NULL && client->state == OPEN &&
+	    !session_is_over(side, client) &&
 	    now - client->heard < conf.silence;
 }
 
@@ -1802,6 +1883,18 @@ side_replace(struct side *side, struct client *client, const char *newcomer)
 	client_leave(side, client, REPLACED, newcomer);
 }
 
+/* -o: a newcomer and a client that waits alone begin a session. */
+static void
+session_begin(struct side *side, struct client *client)
+{
+	struct client *other = side_receiver(side->in->to);
+
+	if (!conf.sessions || other == NULL || other->partner != 0)
+		return;
+	client->partner = other->session;
+	other->partner = client->session;
+}
+
 /* Lets a newcomer in.  From now on it is sent to. */
 static void
 side_come(struct side *side, int fd, const char *peer)
@@ -1822,6 +1915,7 @@ side_come(struct side *side, int fd, const char *peer)
 	    .ask_wait = ASK_FIRST, .asked = now, .since = now, .heard = now,
 	    .took = now, .alive = now };
 	snprintf(client->peer, sizeof client->peer, "%s", peer);
+	session_begin(side, client);
 	socket_tune(fd);
 	side->connects++;
 	changes++;
@@ -2294,6 +2388,18 @@ stall_at(const struct side *side, const struct client *client)
 	return after(client->took, conf.stall);
 }
 
+/* When a client whose session is over is closed at the latest: it had time to
+ * take what its partner had sent, and then to close. */
+static int64_t
+session_closes_at(const struct side *side, const struct client *client)
+{
+	if (!session_is_over(side, client))
+		return NEVER;
+	if (client->shut && side->out->ring.used == 0)
+		return after(client->took, PATIENCE);
+	return after(client->took, conf.stall);
+}
+
 /* When a client is silent: it acknowledges nothing and sends nothing for twice
  * -k.  Keepalive is not sent while data is unacknowledged (tcp(7)). */
 static int64_t
@@ -2312,7 +2418,8 @@ stuck_at(const struct flow *flow)
 	const struct client *receiver = side_present(flow->to);
 
 	if (conf.lossless || receiver == NULL ||
-	    side_sender(flow->from) == NULL || flow_intake(flow) != WAIT)
+	    side_sender(flow->from) == NULL || flow_intake(flow) != WAIT ||
+	    session_intake(flow) == WAIT)
 		return NEVER;
 	return after(receiver->took, conf.grace);
 }
@@ -2348,7 +2455,7 @@ ask_at(const struct side *side, const struct client *client)
 		wait = sooner(wait, patience / 20 + MSEC);
 	if (flow_is_short(side->out))
 		wait = sooner(wait, client->ask_wait);
-	if (stop_time != NEVER)
+	if (stop_time != NEVER || session_is_over(side, client))
 		wait = sooner(wait, ASK_LAST);
 	return after(client->asked, wait);
 }
@@ -2382,6 +2489,7 @@ side_due(struct side *side)
 		return due;
 	due = sooner(due, half_closed_at(client));
 	due = sooner(due, idle_at(side, client));
+	due = sooner(due, session_closes_at(side, client));
 	due = sooner(due, stall_at(side, client));
 	due = sooner(due, silent_at(side, client));
 	return sooner(due, ask_at(side, client));
@@ -2755,7 +2863,8 @@ side_is_wedged(struct side *side)
 	const struct client *receiver = side_present(side->in->to);
 	const struct client *sender = side_sender(side);
 
-	return sender != NULL && socket_unread(sender->fd, 1) > 0 &&
+	return conf.lossless && sender != NULL &&
+	    socket_unread(sender->fd, 1) > 0 &&
 	    flow_intake(side->in) == WAIT && (receiver == NULL ||
 	    now - receiver->took >= conf.stall);
 }
@@ -2796,10 +2905,13 @@ client_review(struct side *side, struct client *client)
 	else if (now >= idle_at(side, client))
 		client_leave(side, client, IDLE, "");
 	if (client->state == LEAVING || (now < stall_at(side, client) &&
-	    now < silent_at(side, client)))
+	    now < silent_at(side, client) &&
+	    now < session_closes_at(side, client)))
 		return;
 	side_ask(side);		/* it may have acknowledged since */
-	if (now >= stall_at(side, client))
+	if (now >= session_closes_at(side, client))
+		client_leave(side, client, SESSION, "");
+	else if (now >= stall_at(side, client))
 		client_stall(side, client);
 	else if (now >= silent_at(side, client) &&
 	    socket_window_shut(client->fd) > 0)
@@ -2823,26 +2935,30 @@ client_has_unread(struct client *client)
 	return client->unread > 0;
 }
 
-/* During a stop: a client gets EOF when it was sent all that came for it from
- * the other side, until the signal at the least.  One that had sent EOF itself
- * goes when it has acknowledged all. */
+/* During a stop, and when a session is over (-o): a client gets EOF when it was
+ * sent all that came for it from the other side, until the signal at the least.
+ * One that had sent EOF itself goes when it has acknowledged all. */
 static void
 side_finish(struct side *side)
 {
 	struct side *from = side->out->from;
 	struct client *client = side_receiver(side);
 
-	if (client == NULL || ring_unsent(&side->out->ring) > 0 ||
-	    from->count > 1)
+	if (client == NULL || ring_unsent(&side->out->ring) > 0)
 		return;
-	if (from->count == 1 && client_has_unread(&from->clients[0]))
+	if (stop_time == NEVER && !session_is_over(side, client))
+		return;
+	/* What waits for the next session (-o) does not come for this one. */
+	if (from->count > 1 || (from->count == 1 &&
+	    session_intake(side->out) != WAIT &&
+	    client_has_unread(&from->clients[0])))
 		return;
 	if (!client->shut) {
 		client->shut = 1;
 		shutdown(client->fd, SHUT_WR);
 	}
 	if (client->state == HALF_CLOSED && side->out->ring.away == 0)
-		client_leave(side, client, SHUTDOWN, "");
+		client_finish(side, client);
 }
 
 /* Tells that a receiver is slow, or is not any more. */
@@ -2898,8 +3014,7 @@ side_review(struct side *side)
 
 	if (client != NULL)
 		client_review(side, client);
-	if (stop_time != NEVER)
-		side_finish(side);
+	side_finish(side);
 	side_expire(side);
 	side_drain(side);
 	flow_review_slow(side->in);
@@ -3000,7 +3115,8 @@ listener_accept(struct listener *listener)
 }
 
 /* Time passed in a wait.  For a client that was not read its time of -r and -i
- * did not pass, for one that nothing was held for that of -g and -w did not.
+ * did not pass, for one that nothing was held for that of -g and -w did not,
+ * unless its session is over (-o).
  * None of it passed while the bridge itself was stopped. */
 static void
 clocks_adjust(int64_t elapsed, int64_t paused)
@@ -3018,7 +3134,8 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 			client->alive += paused;
 			if (client->ended > 0)
 				client->ended += paused;
-			if (side->out->ring.used == 0)
+			if (side->out->ring.used == 0 &&
+			    !session_is_over(side, client))
 				client->took = now;
 		}
 	}
@@ -3276,7 +3393,7 @@ signals_open(void)
 static const char version_text[] = "tcpbridge " VERSION "\n";
 
 static const char usage_text[] =
-"usage: tcpbridge [-46hlqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
+"usage: tcpbridge [-46hloqsVvx] [-A net]... [-B net]... [-b size] [-e secs]\n"
 "           [-f file] [-g secs] [-H secs] [-i secs] [-k secs]\n"
 "           [-m [host:]port] [-n name] [-r secs] [-t secs] [-w secs]\n"
 "           [[hostA:]portA [hostB:]portB]\n"
@@ -3295,6 +3412,7 @@ static const char usage_text[] =
 "  -l        lossless: never drop, hold the sender back instead\n"
 "  -m addr   serve /metrics and /healthz over HTTP at [host:]port\n"
 "  -n name   name of this bridge, in log and metrics\n"
+"  -o        one session: when a client goes, close the other one, too\n"
 "  -q, -v    log only warnings and errors; also debug lines\n"
 "  -r secs   replace a client only if silent this long (0: always)\n"
 "  -s        log to syslog, not to standard error\n"
@@ -3494,6 +3612,7 @@ option_take(int option, const char *what, char *text)
 	case 'l': conf.lossless = 1; break;
 	case 'm': parse_place(what, text, &conf.places[METRICS]); break;
 	case 'n': conf.name = parse_name(what, text, NAME_SIZE); break;
+	case 'o': conf.sessions = 1; break;
 	case 'q': conf.level = LOG_NOTICE; break;
 	case 'r': conf.silence = parse_seconds(what, text); break;
 	case 's': conf.syslog = 1; break;
@@ -3519,7 +3638,7 @@ options_read(int argc, char **argv)
 	if (argc == 2 && strcmp(argv[1], "--version") == 0)
 		print_and_exit(version_text);
 	while ((option = getopt(argc, argv,
-	    ":46A:B:b:e:f:g:H:hi:k:lm:n:qr:st:Vvw:x")) != -1) {
+	    ":46A:B:b:e:f:g:H:hi:k:lm:n:oqr:st:Vvw:x")) != -1) {
 		if (option == 'g' || option == 'H')
 			excluded = option;
 		what[1] = (char)option;
@@ -3531,6 +3650,10 @@ options_read(int argc, char **argv)
 		fatal(2, "-l: excludes -%c", excluded);
 	if (conf.lossless)
 		conf.grace = 0;
+	if (conf.sessions && *conf.file != '\0')
+		fatal(2, "-o: excludes -f");
+	if (conf.sessions && conf.stall == NEVER)
+		fatal(2, "-o: excludes -w 0");
 	operands = argc - optind;
 	if (operands == 1)
 		fatal(2, "side B has no address, only side A: '%s'",

@@ -147,7 +147,7 @@ test_help_names_every_option_on_standard_output()
 	bridge_run -h
 	assertEquals 'status' 0 "$bridge_status"
 	assertEquals 'bytes on standard error' 0 "$(size "$work/stderr")"
-	for letter in 4 6 A B b e f g H h i k l m n q r s t V v w x; do
+	for letter in 4 6 A B b e f g H h i k l m n o q r s t V v w x; do
 		grep -q -e "-[0-9a-zA-Z, -]*$letter" "$work/stdout"
 		assertTrue "no -$letter" $?
 	done

@@ -268,6 +268,8 @@ check_doors(void)
 {
 	int i, families = C.v4 + C.v6;
 
+	if (disk_has(SAVE_NAME))
+		violate("it listens, and the file is still there");
 	for (i = 1; i < W.ndoors; i++)
 		if (W.doors[i].side == W.doors[i - 1].side &&
 		    W.doors[i].port != W.doors[i - 1].port)

@@ -125,6 +125,9 @@ log_reason(const char *line, const struct reasons *g)
 	} else if (strcmp(reason, "error") == 0) {
 		COUNT(r_error);
 		return g->told != 0;
+	} else if (strcmp(reason, "session") == 0) {
+		COUNT(r_session);
+		return g->session;
 	} else if (strcmp(cause, "idle") == 0) {
 		COUNT(r_idle);
 		return g->idle;
@@ -179,7 +182,10 @@ log_leaving(const char *line, int s)
 	c->must_known = true;
 }
 
-/* "Acknowledges nothing for 2 x -k." */
+/*
+ * "Acknowledges nothing for 2 x -k."  -w: "Close a client whose system answers
+ * and whose program takes nothing."  With -l it may be silent instead.
+ */
 static void
 log_silent(const char *line, int s)
 {
@@ -191,6 +197,8 @@ log_silent(const char *line, int s)
 	if ((C.keepalive == 0 || passed(c->alive, 2 * C.keepalive) == 0) &&
 	    (C.write == 0 || passed(c->took, C.write) == 0))
 		violate("it was heard of in time: %s", line);
+	if (!C.lossless && !C.no_outq && !C.bsd && !c->shut && hangs(c))
+		violate("its system answers: %s", line);
 	log_number(line, "unacked", M[!s].given);
 	log_number(line, "held", M[!s].held.bytes);
 	promise_exact(!s, "a line");
@@ -230,7 +238,7 @@ tale_is_drop(const struct tale *t)
 {
 	int s = t >= M[1].tales && t < M[1].tales + TALES;
 
-	return t - M[s].tales <= TALE_EXPIRED;
+	return t - M[s].tales <= TALE_SESSION;
 }
 
 /* Something happens that comes in runs. */
@@ -327,6 +335,8 @@ log_drop(const char *line, int s)
 
 	if (log_is(line, "reason", "expired"))
 		t = &m->tales[TALE_EXPIRED];
+	else if (log_is(line, "reason", "session"))
+		t = &m->tales[TALE_SESSION];
 	else if (!log_is(line, "reason", "overflow"))
 		violate("nothing is dropped for that: %s", line);
 	log_number(line, "total", m->dropped);
@@ -352,7 +362,8 @@ log_drop_end(const char *line, int s)
 
 	log_number(line, "total", m->dropped);
 	if (W.log_faults == 0 && t[TALE_OVERFLOW].t_begin == NEVER &&
-	    t[TALE_EXPIRED].t_begin == NEVER)
+	    t[TALE_EXPIRED].t_begin == NEVER &&
+	    t[TALE_SESSION].t_begin == NEVER)
 		violate("there was no run of drops: %s", line);
 	if (W.log_faults == 0 && m->dropped_told != m->dropped)
 		violate("not all drops were told before: %s", line);
@@ -362,6 +373,7 @@ log_drop_end(const char *line, int s)
 	COUNT(l_drop_end);
 	tale_end(&t[TALE_OVERFLOW]);
 	tale_end(&t[TALE_EXPIRED]);
+	tale_end(&t[TALE_SESSION]);
 	m->unsure = 0;
 	m->end_due = false;
 }

@@ -113,7 +113,8 @@ conn_new(int side, struct chance *d)
 	    (int64_t)C.buffers);
 	c->w_decide.since = c->w_send.since = c->w_read.since =
 	    c->w_held.since = c->w_close.since = c->w_leaving.since =
-	    c->w_silent.since = c->w_deaf.since = NEVER;
+	    c->w_silent.since = c->w_deaf.since = c->w_over.since =
+	    c->w_over_all.since = NEVER;
 	c->in_most = UINT64_MAX;
 	c->told_unacked = -1;
 	c->state = TC_SYN;

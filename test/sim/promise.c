@@ -144,7 +144,7 @@ half_closed(const struct tconn *c)
 }
 
 /*
- * The reasons that there may be to close c, now.
+ * The reasons of its own that there may be to close c, now.
  *
  * -e: "After the EOF of a client go on sending to it for this long."
  * -i: "Close a client that sends nothing for this long.  Time in which it is
@@ -152,8 +152,8 @@ half_closed(const struct tconn *c)
  * -w: "Close a client that takes no byte for this long while data waits for
  * it."
  */
-struct reasons
-reasons_now(const struct tconn *c)
+static struct reasons
+reasons_own(const struct tconn *c)
 {
 	const struct promises *m = &M[!c->side];
 	struct reasons r;
@@ -181,6 +181,146 @@ reasons_now(const struct tconn *c)
 	return r;
 }
 
+/* ---- Sessions (-o) ---------------------------------------------------- */
+
+static bool reasons_any(const struct reasons *);
+static void reasons_add(struct reasons *, const struct reasons *);
+static struct reasons reasons_own(const struct tconn *);
+
+/* The other client of its session, while it is not closed. */
+static struct tconn *
+partner(const struct tconn *c)
+{
+	int i;
+
+	for (i = 0; i < M[!c->side].count; i++)
+		if (M[!c->side].line[i]->serial == c->partner)
+			return M[!c->side].line[i];
+	return NULL;
+}
+
+/*
+ * Whether the other client of its session has left: 1, 0 or UNCLEAR.  "When a
+ * client goes, the session is over."
+ */
+static int
+is_over(const struct tconn *c)
+{
+	const struct tconn *p = partner(c);
+	struct reasons r;
+
+	if (!C.sessions || c->partner == 0)
+		return c->blurred ? UNCLEAR : 0;
+	if (p == NULL || p->gone)
+		return 1;
+	r = reasons_own(p);
+	reasons_add(&r, &p->why);
+	r.session = false;
+	return reasons_any(&r) ? UNCLEAR : 0;
+}
+
+/*
+ * "The other one is closed, too": when it has acknowledged what it was sent,
+ * or closes before, or has taken nothing for the time of -w.
+ */
+static bool
+session_closes(const struct tconn *c)
+{
+	if (is_over(c) == 0)
+		return false;
+	return passed(c->took, C.write) != 0 || (c->shut && (c->eof_told ||
+	    (c->back == 0 && M[!c->side].held.bytes == 0)));
+}
+
+/* All reasons that there may be to close c, now. */
+struct reasons
+reasons_now(const struct tconn *c)
+{
+	struct reasons r = reasons_own(c);
+
+	r.session = session_closes(c);
+	/* -r does not protect it, and the newcomer may not be counted yet. */
+	if (c != M[c->side].line[M[c->side].count - 1] && is_over(c) != 0)
+		r.replaced = true;
+	return r;
+}
+
+/* It may have left. */
+static bool
+may_be_gone(const struct tconn *c)
+{
+	struct reasons r = reasons_now(c);
+
+	reasons_add(&r, &c->why);
+	return c->gone || c->blurred || reasons_any(&r);
+}
+
+/*
+ * Whether what c sends now is for nobody, and dropped: 1, 0 or UNCLEAR.  Its
+ * session is over, or it leaves before one began.
+ */
+static int
+is_for_nobody(const struct tconn *c)
+{
+	if (!C.sessions)
+		return 0;
+	if (c->partner != 0 || c->blurred)
+		return is_over(c);
+	if (c->gone)
+		return 1;
+	return may_be_gone(c) ? UNCLEAR : 0;
+}
+
+/* Whether the end of a session may drop what is held from side s. */
+static bool
+session_drops(int s)
+{
+	const struct tconn *receiver = newest(!s), *sender = newest(s);
+
+	if (!C.sessions)
+		return false;
+	if (receiver != NULL)
+		return may_be_gone(receiver);
+	return sender == NULL || may_be_gone(sender);
+}
+
+/* "A session begins when both are there." */
+static void
+session_begins(struct tconn *c)
+{
+	struct tconn *other = newest(!c->side);
+
+	if (!C.sessions || other == NULL || other->partner != 0)
+		return;
+	if (other->blurred || may_be_gone(other)) {
+		c->blurred = other->blurred = true;
+		return;
+	}
+	c->partner = other->serial;
+	other->partner = c->serial;
+}
+
+/*
+ * "Never a byte of a session to a client of another one": id is the sender.
+ * Where it was unclear who came to whom, the first byte tells.
+ */
+static void
+check_session(struct tconn *c, uint64_t id)
+{
+	const struct tconn *p;
+
+	if (!C.sessions)
+		return;
+	if (c->blurred && c->partner == 0)
+		c->partner = id;
+	if (c->partner != id)
+		violate("%s is sent bytes of connection %" PRIu64 ", and its "
+		    "session is with %" PRIu64, conn_text(c), id, c->partner);
+	p = partner(c);
+	if (p == NULL || p->gone)
+		COUNT(k_last);
+}
+
 /* Adds reasons that were seen at any time. */
 static void
 reasons_add(struct reasons *sum, const struct reasons *r)
@@ -194,6 +334,7 @@ reasons_add(struct reasons *sum, const struct reasons *r)
 	sum->unheard |= r->unheard;
 	sum->replaced |= r->replaced;
 	sum->shutdown |= r->shutdown;
+	sum->session |= r->session;
 }
 
 /* What is a reason now may not be one after bytes are dropped. */
@@ -212,7 +353,7 @@ static bool
 reasons_any(const struct reasons *r)
 {
 	return r->told != 0 || r->eof || r->idle || r->write || r->replaced ||
-	    r->shutdown || (program_is_1 && r->unheard);
+	    r->shutdown || r->session || (program_is_1 && r->unheard);
 }
 
 /* Whether c counts as present: 1, 0 or UNCLEAR. */
@@ -230,7 +371,8 @@ is_present(struct tconn *c)
 	if (r.eof)
 		return C.eof_keep == 0 || passed(c->eof, C.eof_keep) == 1 ?
 		    0 : UNCLEAR;
-	return r.idle || r.write || r.unheard || r.shutdown || c->shut ?
+	return r.idle || r.write || r.unheard || r.shutdown || r.session ||
+	    c->shut ?
 	    UNCLEAR : 1;
 }
 
@@ -388,7 +530,7 @@ static void
 check_replaces(const struct tconn *c, struct tconn *old)
 {
 	if (C.silent == 0 || is_present(old) != 1 || half_closed(old) ||
-	    old->dead || old->error != 0 || old->fin_arr)
+	    is_over(old) != 0 || old->dead || old->error != 0 || old->fin_arr)
 		return;
 	if (passed(old->heard, C.silent) == 0)
 		violate("%s replaces %s, that was heard within -r",
@@ -466,6 +608,7 @@ let_in(struct tconn *c)
 	c->kept = true;
 	c->t_let_in = turn_time();
 	c->session = m->session = ++sessions;
+	session_begins(c);
 	c->heard = c->took = c->owes = c->alive = stamp_now();
 	in->taker = c;
 	m->t_absent = NEVER;
@@ -527,7 +670,7 @@ check_refusal(struct tconn *c)
 		tale = TALE_BUSY;
 		/* Others than Linux don't tell of it behind unread bytes. */
 		if (!program_is_1 && !C.no_outq && (old->dead ||
-		    old->error != 0 || old->fin_arr) &&
+		    old->error != 0 || old->fin_arr || is_over(old) == 1) &&
 		    !(C.bsd && conn_unread(old) > 0))
 			violate("%s is refused for %s, that has gone",
 			    conn_text(c), conn_text(old));
@@ -540,9 +683,11 @@ check_refusal(struct tconn *c)
 
 /* Bytes of side s were dropped; what the log may say was the reason. */
 static void
-note_drop(int s, uint64_t size, bool overflow, bool expired)
+note_drop(int s, uint64_t size, bool overflow, bool expired, bool over)
 {
-	struct tale *t = &M[s].tales[overflow ? TALE_OVERFLOW : TALE_EXPIRED];
+	bool may[] = { overflow, expired, over };
+	struct tale *t = &M[s].tales[overflow ? TALE_OVERFLOW :
+	    expired ? TALE_EXPIRED : TALE_SESSION];
 	int i;
 
 	M[s].dropped += size;
@@ -550,10 +695,12 @@ note_drop(int s, uint64_t size, bool overflow, bool expired)
 	tale_note(t, size, "");
 	t->session = P.conn != NULL && P.conn->side == s ?
 	    P.conn->session : 0;
-	for (i = 0; overflow && expired && i < 2; i++) {
-		M[s].unsure += size;
-		M[s].tales[i].unclear = true;
-	}
+	if (overflow + expired + over < 2)
+		return;
+	M[s].unsure += size;
+	for (i = 0; i < 3; i++)
+		if (may[i])
+			M[s].tales[TALE_OVERFLOW + i].unclear = true;
 }
 
 /*
@@ -582,8 +729,14 @@ check_drop(int s)
 {
 	struct tconn *r = newest(!s);
 	int present = is_present(r), expired = is_expired(!s);
+	int for_nobody = is_for_nobody(P.conn);
 
-	note_drop(s, P.len, expired != 1, expired != 0);
+	note_drop(s, P.len, expired != 1 && for_nobody != 1, expired != 0 &&
+	    for_nobody != 1, for_nobody != 0);
+	if (for_nobody != 0) {
+		COUNT(b_session_new);
+		return;
+	}
 	check_silent(s);
 	if (expired != 0) {
 		COUNT(b_expire_new);
@@ -617,6 +770,9 @@ store(int s)
 	if (is_expired(!s) == 1)
 		violate("%zu bytes of %s stored after -H", P.len,
 		    side_text(s));
+	if (is_for_nobody(P.conn) == 1)
+		violate("%zu bytes of %s stored, and its session is over",
+		    P.len, conn_text(P.conn));
 	if (space_true(s) == C.capacity && r != NULL)
 		r->took = stamp_now();
 	runq_push(&m->held, P.conn->serial, P.conn->in_read - P.len, P.len);
@@ -626,7 +782,8 @@ store(int s)
 			COUNT(k_both_full);
 	}
 	if ((m->tales[TALE_OVERFLOW].t_begin != NEVER ||
-	    m->tales[TALE_EXPIRED].t_begin != NEVER) && !W.turn_paused &&
+	    m->tales[TALE_EXPIRED].t_begin != NEVER ||
+	    m->tales[TALE_SESSION].t_begin != NEVER) && !W.turn_paused &&
 	    W.now - m->t_drop > SEC + TOLERANCE)
 		m->end_due = true;
 }
@@ -690,22 +847,30 @@ settle_back(int s, uint64_t n)
 	has_left(c);
 }
 
-/* "-H expires all that is held": but not what a silent client may yet get. */
+/*
+ * "-H expires all that is held": but not what a silent client may yet get.
+ * "What is held for a client that goes is dropped" (-o).
+ */
 static void
 settle_expired(int s, uint64_t n)
 {
 	struct promises *m = &M[s];
+	int expired = is_expired(!s);
+	bool over = session_drops(s);
 
-	if (is_expired(!s) == 0)
+	if (expired == 0 && !over)
 		violate("%" PRIu64 " bytes of %s dropped without a cause", n,
 		    side_text(s));
 	if (n != m->held.bytes - m->given)
 		violate("%" PRIu64 " bytes expired of %" PRIu64 " held and "
 		    "not on their way", n, m->held.bytes - m->given);
 	check_silent(s);
-	COUNT(b_expire);
+	if (over)
+		COUNT(b_session);
+	else
+		COUNT(b_expire);
 	reasons_seen(newest(!s));
-	note_drop(s, n, false, true);
+	note_drop(s, n, false, expired != 0, over);
 	runq_cut(&m->held, m->given);
 	m->back = 0;
 }
@@ -816,15 +981,16 @@ promise_recv(const struct tconn *c, size_t len)
 	if (!c->kept)
 		violate("%s is read before it is let in", conn_text(c));
 	r = newest(!c->side);
-	present = is_present(r);
+	if (C.sessions && r != NULL && c->partner != r->serial)
+		return;			/* it is read to be dropped */
+	present = r == NULL ? 0 : is_present(r);
 	stuck = present == 1 ? is_stuck(r) : 1;
 	if (present == 1 && stuck == 0 && unread > 0 && (program_is_1 ||
 	    r->counted == r->out_acked) && unsent_for(!c->side) >=
 	    least(HIGH_WATER, C.capacity))
 		violate("%s is read while %" PRIu64 " bytes wait for %s",
 		    conn_text(c), unsent_for(!c->side), conn_text(r));
-	/* It may have heard late of what was taken last, without a clock to ask
-	 * by at any time. */
+	/* It may have heard late of what was taken last. */
 	if (present == 1 && C.keepalive == 0 && C.write == 0)
 		return;
 	if (present == 1 && passed(r->took, 2 * C.grace + C.write / 20 +
@@ -940,6 +1106,7 @@ promise_sent(struct tconn *c, const void *buf, size_t n, size_t len)
 	for (i = find_run(q, m->given, &skip); done < check; i++, skip = 0) {
 		r = runq_at(q, i);
 		part = (size_t)least(check - done, r->len - skip);
+		check_session(c, r->id);
 		if (stream_match(p + done, r->id, r->off + skip, part) != part)
 			locate(!c->side, p + done, part, m->given + done);
 		if (done < n)
@@ -1019,7 +1186,7 @@ check_stop(const struct tconn *c, const struct reasons *r)
 	if (W.stops != 1)
 		return;
 	if (r->told != 0 || r->eof || r->idle || r->write || r->unheard ||
-	    r->replaced) {
+	    r->replaced || r->session) {
 		if (c->shut && M[!c->side].held.bytes == 0)
 			COUNT(s_drained);
 	} else if (early)
@@ -1097,11 +1264,12 @@ promise_stop(void)
 		}
 }
 
-/* A stop: "each that has all gets EOF". */
+/* A stop, and the end of a session: "each that has all gets EOF". */
 void
 promise_shutdown(const struct tconn *c)
 {
-	if (c->side != METRICS && (W.stops == 0 || unsent_for(c->side) > 0))
+	if (c->side != METRICS && ((W.stops == 0 && is_over(c) == 0) ||
+	    unsent_for(c->side) > 0))
 		violate("%s is half-closed with %" PRIu64 " bytes unsent",
 		    conn_text(c), unsent_for(c->side));
 }
@@ -1197,6 +1365,12 @@ watch_reading(int s)
 		M[s].w_slow.since = NEVER;
 	if (c == NULL)
 		return;
+	if (C.sessions && r != NULL && c->partner != r->serial) {
+		if (c->partner == 0 && !c->blurred && is_over(r) == 1)
+			COUNT(k_waits);
+		c->w_held.since = c->w_read.since = NEVER;
+		return;
+	}
 	comes = W.stops == 0 && conn_wakes(c) && !c->eof_told &&
 	    !(c->gone && left_to_read(c) == 0);
 	must(&c->w_held, comes && !C.lossless && is_present(r) == 1 &&
@@ -1230,8 +1404,28 @@ watch_leaving(struct tconn *c)
 	    "%s waits to be read out, and no line tells", conn_text(c));
 }
 
+/*
+ * -o: "When a client goes, the other one is closed, too": 2 seconds after it
+ * has acknowledged all, or when it has taken nothing for the time of -w, of
+ * which the program may hear late.
+ */
+static void
+watch_session(struct tconn *c)
+{
+	bool over = C.sessions && c == newest(c->side) && W.stops == 0 &&
+	    is_over(c) == 1;
+
+	must(&c->w_over, over && M[!c->side].held.bytes > 0 &&
+	    passed(c->took, C.write + C.write / 3) == 1, SOON_ROOM,
+	    "%s stays after its session, and takes nothing",
+	    conn_text(c));
+	must(&c->w_over_all, over && partner(c) == NULL &&
+	    space_true(!c->side) == C.capacity, STOP_SPAN + SOON_ROOM,
+	    "%s stays after its session, and has all", conn_text(c));
+}
+
 /* Whether this client's system answers while its program takes nothing. */
-static bool
+bool
 hangs(const struct tconn *c)
 {
 	return !c->vanished && !conn_cut(c) && !c->dead &&
@@ -1291,7 +1485,7 @@ find_gone(struct tconn *c)
 		return;
 	r = reasons_now(c);
 	reasons_add(&c->why, &r);
-	if (r.told != 0 || r.eof || r.idle || r.write ||
+	if (r.told != 0 || r.eof || r.idle || r.write || r.session ||
 	    (program_is_1 && r.unheard))
 		may_leave(c);
 	if (W.turn_paused || W.stops > 0)
@@ -1339,7 +1533,8 @@ static void
 watch_log(int s)
 {
 	static const char *const names[TALES] = { "overflows",
-	    "expiries", "", "denials", "refusals of the busy", "refusals for a lack" };
+	    "expiries", "drops of ended sessions", "", "denials",
+	    "refusals of the busy", "refusals for a lack" };
 	struct promises *m = &M[s];
 	bool may = W.log_faults == 0 && W.stops == 0;
 	int i;
@@ -1371,6 +1566,7 @@ promise_watch(void)
 			watch_newcomer(c);
 			watch_leaving(c);
 			watch_silent(c);
+			watch_session(c);
 		}
 		watch_sending(s);
 		watch_reading(s);
@@ -1637,9 +1833,10 @@ promise_again(void)
 		m->connects = m->session = 0;
 		m->dropped_told = m->unsure = m->replaced = 0;
 		m->quick_least = m->quick_most = 0;
+		memset(m->tales, 0, sizeof m->tales);
 		m->taker = NULL;
 		m->end_due = m->is_replaced = m->slow = false;
-		memset(m->tales, 0, sizeof m->tales);
+		m->t_drop = m->t_none = W.now;
 	}
 	memset(graves, 0, sizeof graves);
 	sessions = 0;

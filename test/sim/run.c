@@ -37,6 +37,18 @@ option_time(struct chance *d, const char *name, int64_t period, unsigned zero)
 	return ms * MS;
 }
 
+/* Sessions have a die of their own, so the other worlds stay as they were. */
+static void
+config_sessions(uint64_t seed)
+{
+	struct chance d;
+
+	dice_seed(&d, ~seed);
+	C.sessions = C.write > 0 && one_in(&d, 4);
+	if (C.sessions)
+		option("-o");
+}
+
 static void
 config_times(struct chance *d, int64_t period)
 {
@@ -241,7 +253,9 @@ config_make(uint64_t seed)
 	for (i = 0; i < 2; i++)
 		config_actor(&W.actors[i], &d, i, period);
 	config_situation(&d, period);
-	C.file = C.failure == GOES_ON && !program_is_1 && one_in(&d, 4);
+	config_sessions(seed);
+	C.file = C.failure == GOES_ON && !program_is_1 && !C.sessions &&
+	    one_in(&d, 4);
 	C.disk_full = one_in(&d, 4);
 	if (C.file) {
 		option("-f");

@@ -184,6 +184,7 @@ void	 runq_clear(struct runq *);
 	X(r_replaced_linger, "reason: replaced during -e") \
 	X(r_shutdown, "reason: shutdown") \
 	X(r_error, "reason: error") \
+	X(r_session, "reason: session") \
 	X(r_denied, "refused: denied") \
 	X(r_busy, "refused: busy") \
 	X(r_limit, "refused: limit") \
@@ -202,7 +203,11 @@ void	 runq_clear(struct runq *);
 	X(b_drop_stuck, "dropped: stuck and full") \
 	X(b_expire, "dropped: held data expired") \
 	X(b_expire_new, "dropped: new data expired at once") \
+	X(b_session, "dropped: held data of a session that is over") \
+	X(b_session_new, "dropped: new data of a session that is over") \
 	X(b_replay, "held data met a newcomer") \
+	X(k_last, "a client got bytes of one that had left its session") \
+	X(k_waits, "a newcomer waits for the end of a session") \
 	X(b_wrap, "ring: read across the end") \
 	X(b_full, "ring: full to the last byte") \
 	X(s_drained, "stop: all delivered") \
@@ -281,7 +286,8 @@ enum { CTL_NONE, CTL_SYN, CTL_RESET, CTL_CLIENT_EOF, CTL_CLIENT_RST };
 /* Which reasons there are to close a client. */
 struct reasons {
 	int	 told;			/* fatal errno that a call returned */
-	bool	 eof, lingered, idle, write, unheard, replaced, shutdown;
+	bool	 eof, lingered, idle, write, unheard, replaced, shutdown,
+	    session;
 };
 
 /* A TCP connection: client program, both kernels and the way between. */
@@ -293,6 +299,8 @@ struct tconn {
 	uint64_t name;			/* unique, for the trace */
 	uint64_t serial;		/* order of acceptance, 0: not yet */
 	uint64_t session;		/* as the program numbers them, or 0 */
+	uint64_t partner;		/* -o: serial of the other one, or 0 */
+	bool	 blurred;		/* -o: it is unclear who that is */
 	uint32_t host;			/* last byte of the peer's address */
 	uint16_t port;
 	struct vlisten *door;
@@ -381,7 +389,7 @@ struct tconn {
 	int64_t	 told_unacked;		/* last answer to TIOCOUTQ */
 	uint64_t turn_again;		/* a read was told to try again */
 	struct watch w_decide, w_send, w_read, w_held, w_close, w_leaving,
-	    w_silent, w_deaf;
+	    w_silent, w_deaf, w_over, w_over_all;
 	const char *request;		/* of a metrics client */
 };
 
@@ -441,7 +449,7 @@ extern struct config {
 	size_t	 capacity;
 	int64_t	 eof_keep, grace, expire, idle, keepalive, silent, stats,
 	    write;			/* expire: NEVER for no limit */
-	bool	 lossless, v4, v6, metrics, fds_lowest, tty, quiet;
+	bool	 lossless, sessions, v4, v6, metrics, fds_lowest, tty, quiet;
 	int	 bits[2];		/* of host that -A, -B demand to be 0 */
 	int	 failure;		/* NO_... */
 	uint32_t hosts;			/* addresses of a name, each family */
@@ -572,8 +580,8 @@ void	 clients_run(void);
 #define PLACES_MAX	64
 
 /* What comes in runs, and how the log tells of it. */
-enum { TALE_OVERFLOW, TALE_EXPIRED, TALE_REPLACED, TALE_DENIED, TALE_BUSY,
-	TALE_LIMIT, TALES };
+enum { TALE_OVERFLOW, TALE_EXPIRED, TALE_SESSION, TALE_REPLACED, TALE_DENIED,
+	TALE_BUSY, TALE_LIMIT, TALES };
 
 struct tale {
 	uint64_t count, told;		/* bytes or newcomers, of all time */
@@ -634,6 +642,7 @@ void	 promise_begin(void);
 struct tconn *newest(int);
 struct tconn *oldest(int);
 int	 is_present(struct tconn *);
+bool	 hangs(const struct tconn *);
 struct reasons reasons_now(const struct tconn *);
 struct grave client_facts(struct tconn *);
 int64_t	 turn_time(void);

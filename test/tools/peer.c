@@ -21,6 +21,15 @@
  *	first portA portB rounds
  *				A sends, then B dials: the median time from
  *				there to B's first byte, in microseconds
+ *	slave port ms	answer each question with the same bytes after ms,
+ *				as Modbus RTU does, without a number that says
+ *				which question is meant; dial again when the
+ *				connection ends, until nobody listens
+ *	master port count ms	ask count questions, each another one, and wait
+ *				up to ms for the answer; after each third
+ *				question restart: close, dial again and ask the
+ *				next.  Tells how many answers were right, how
+ *				many wrong and how many did not come
  *
  * Waiting, which takes the shell two processes a look.  The time is counted in
  * naps, not by the clock, as in wait_until of lib.sh:
@@ -40,6 +49,7 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
+#include <sys/select.h>
 #include <sys/stat.h>
 #include <fcntl.h>
 #include <regex.h>
@@ -48,7 +58,7 @@
 #define HELPER "peer"
 #include "tcp.h"
 
-enum { MESSAGE = 64, ROUNDS_MAX = 1000, BLOCK = 65536 };
+enum { MESSAGE = 64, ROUNDS_MAX = 1000, BLOCK = 65536, FRAME = 8 };
 
 /* A client that a broken bridge keeps waiting gives up after a minute. */
 static int
@@ -233,6 +243,84 @@ first(char **arg)
 	return 0;
 }
 
+/* Reads one frame, as receive_all(), or returns 0 if the connection ends. */
+static int
+receive_frame(int fd, char *frame)
+{
+	size_t got = 0;
+	ssize_t n;
+
+	while (got < FRAME) {
+		n = recv(fd, frame + got, FRAME - got, 0);
+		if (n <= 0)
+			return 0;
+		got += (size_t)n;
+	}
+	return 1;
+}
+
+static int
+slave(char **arg)
+{
+	char frame[FRAME];
+	int fd;
+
+	signal(SIGPIPE, SIG_IGN);
+	for (fd = dial(arg[0], 0); fd != -1; fd = dial(arg[0], 0)) {
+		while (receive_frame(fd, frame)) {
+			pause_ms(number(arg[1]));
+			if (send(fd, frame, FRAME, 0) != FRAME)
+				break;
+		}
+		close(fd);
+		pause_ms(10);
+	}
+	return 0;
+}
+
+/* Whether bytes, or the end, come within so many milliseconds. */
+static int
+comes(int fd, long ms)
+{
+	struct timeval wait = { ms / 1000, ms % 1000 * 1000 };
+	fd_set set;
+
+	FD_ZERO(&set);
+	FD_SET(fd, &set);
+	return select(fd + 1, &set, NULL, NULL, &wait) > 0;
+}
+
+/* Questions in a row do not begin alike, so bytes that are one frame late show. */
+static int
+master(char **arg)
+{
+	long count = number(arg[1]), i, right = 0, wrong = 0, none = 0;
+	char question[FRAME + 1], answer[FRAME];
+	int fd = dial(arg[0], 0);
+
+	signal(SIGPIPE, SIG_IGN);
+	for (i = 1; i <= count; i++) {
+		snprintf(question, sizeof(question), "%04ld%04ld", i % 10000,
+		    i % 10000);
+		if (send(fd, question, FRAME, 0) == FRAME && i % 3 != 0 &&
+		    comes(fd, number(arg[2])) && receive_frame(fd, answer)) {
+			if (memcmp(question, answer, FRAME) == 0)
+				right++;
+			else
+				wrong++;
+			continue;
+		}
+		if (i % 3 == 0)		/* the slave gets the question */
+			pause_ms(10);
+		else
+			none++;
+		close(fd);
+		fd = dial(arg[0], 0);
+	}
+	printf("right=%ld wrong=%ld none=%ld\n", right, wrong, none);
+	return 0;
+}
+
 /* Naps a little longer each time; returns 0 when the time is over. */
 static int
 nap(long *left, long *hundredths)
@@ -381,6 +469,8 @@ static const struct task tasks[] = {
 	{ "sip", 3, sip },
 	{ "pingpong", 3, pingpong },
 	{ "first", 3, first },
+	{ "slave", 2, slave },
+	{ "master", 3, master },
 	{ "wait", 4, wait_lines },
 	{ "same", 3, same },
 	{ "plain", 1, plain },
