@@ -450,7 +450,11 @@ bridge_freeze()
 
 is_stopped()
 {
-	proc_stat "$1" && [ "${stat%% *}" = T ]
+	proc_stat "$1" || return 1
+	case $stat in
+	[Tt]*) ;;		# t under a tracer
+	*) return 1 ;;
+	esac
 }
 
 bridge_thaw()

@@ -63,7 +63,9 @@ both_refuse()
 # is_prompt: tells whether a stop that takes long refused dials in time.
 is_prompt()
 {
-	bridge_start && lingers_open A && stop_then_freeze && both_refuse
+	bridge_start && lingers_open A || return
+	stop_then_freeze
+	both_refuse
 }
 
 test_a_dial_is_refused_within_a_tenth_of_a_second()

@@ -729,7 +729,7 @@ sim_accept(int fd, struct sockaddr *sa, socklen_t *len)
 	NOTE("accept %s as %d", conn_text(c), c->fd);
 	arm_lost(c);
 	/* BSD and macOS may know none of a peer that is gone already. */
-	if (C.bsd && c->dead && one_in(&world_dice, 2)) {
+	if (C.bsd && c->dead && !one_in(&world_dice, 4)) {
 		COUNT(f_no_address);
 		c->family = AF_UNSPEC;
 		*len = 0;

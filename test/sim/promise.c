@@ -460,6 +460,8 @@ resumes(struct tconn *c)
 	if (!c->silent)
 		return;
 	c->silent = false;
+	if (oldest(!c->side) != NULL)	/* it is let go on from here */
+		oldest(!c->side)->w_read.since = NEVER;
 	if (c != newest(c->side) || c->gone)
 		return;
 	c->took = stamp_now();
@@ -554,13 +556,6 @@ note_replaced(struct tconn *old)
 	if (old->replaced_seen)
 		return;
 	old->replaced_seen = m->is_replaced = true;
-	/* -q does not tell of its end. */
-	if (C.quiet && t->t_line != NEVER &&
-	    W.now - t->t_line > 300 * SEC - TOLERANCE) {
-		t->t_begin = t->t_line = NEVER;
-		t->unclear = true;
-		m->quick_least = m->quick_most = 0;
-	}
 	m->quick_most = age > 60 * SEC + TOLERANCE ? 0 : m->quick_most + 1;
 	m->quick_least = surely && age < 60 * SEC - TOLERANCE ?
 	    m->quick_least + 1 : 0;
@@ -990,7 +985,8 @@ promise_recv(const struct tconn *c, size_t len)
 	    least(HIGH_WATER, C.capacity))
 		violate("%s is read while %" PRIu64 " bytes wait for %s",
 		    conn_text(c), unsent_for(!c->side), conn_text(r));
-	/* It may have heard late of what was taken last. */
+	/* It may have heard late of what was taken last, without a clock to ask
+	 * by at any time. */
 	if (present == 1 && C.keepalive == 0 && C.write == 0)
 		return;
 	if (present == 1 && passed(r->took, 2 * C.grace + C.write / 20 +
@@ -1373,7 +1369,8 @@ watch_reading(int s)
 	}
 	comes = W.stops == 0 && conn_wakes(c) && !c->eof_told &&
 	    !(c->gone && left_to_read(c) == 0);
-	must(&c->w_held, comes && !C.lossless && is_present(r) == 1 &&
+	must(&c->w_held, comes && !C.lossless && r != NULL &&
+	    is_present(r) == 1 &&
 	    is_stuck(r) == 1, C.grace + C.grace / 10 + SOON_ROOM,
 	    "%s is not read, and %s is stuck", conn_text(c),
 	    r == NULL ? "-" : conn_text(r));
@@ -1516,14 +1513,15 @@ watch_contest(int s)
 {
 	struct promises *m = &M[s];
 	struct tale *t = &m->tales[TALE_REPLACED];
-	bool may = W.log_faults == 0 && W.stops == 0 && !t->unclear;
+	/* -q does not tell the end of a contest. */
+	bool may = W.log_faults == 0 && W.stops == 0 && !t->unclear && !C.quiet;
 
 	if (may && t->t_early != NEVER && W.now - t->t_early > SOON)
 		violate("a contest of %s is told too often", side_text(s));
 	must(&t->w_tell, may && m->replaced > 0 && (t->t_line == NEVER ||
 	    W.now > tale_due(t)), SOON, "clients of %s replace each other, "
 	    "and no line tells", side_text(s));
-	must(&t->w_end, may && !C.quiet && t->t_line != NEVER &&
+	must(&t->w_end, may && t->t_line != NEVER &&
 	    W.now > t->t_event + 300 * SEC, SOON,
 	    "a contest of %s has no end", side_text(s));
 }
