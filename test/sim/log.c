@@ -299,6 +299,9 @@ static void
 tale_end(struct tale *t)
 {
 	t->t_begin = t->t_line = t->t_early = NEVER;
+	/* All was told; under which name was not clear. */
+	if (t->unclear)
+		t->told = t->count;
 	t->unclear = false;
 }
 
