@@ -307,6 +307,9 @@ tale_end(struct tale *t)
 {
 	t->told = t->count;
 	t->t_begin = t->t_line = t->t_early = NEVER;
+	/* All was told; under which name was not clear. */
+	if (t->unclear)
+		t->told = t->count;
 	t->unclear = false;
 }
 
