@@ -53,25 +53,29 @@ static struct watch w_signal = { NEVER };
  * What is wrong now, and was all the time since the watch began, has to end
  * within this span.  Time in which the program was stopped does not count.
  */
-void
-must(struct watch *w, bool wrong, int64_t span, const char *fmt, ...)
+bool
+is_overdue(struct watch *w, bool wrong, int64_t span)
 {
 	int64_t now = W.now - W.away.hi;
+
+	if (!wrong)
+		w->since = NEVER;
+	else if (w->since == NEVER)
+		w->since = now;
+	return wrong && now - w->since > span;
+}
+
+void
+must_fail(const struct watch *w, const char *fmt, ...)
+{
 	char text[400];
 	va_list ap;
 
-	if (!wrong) {
-		w->since = NEVER;
-		return;
-	}
-	if (w->since == NEVER)
-		w->since = now;
-	if (now - w->since <= span)
-		return;
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	violate("for %.3f s %s", (double)(now - w->since) / 1e9, text);
+	violate("for %.3f s %s", (double)(W.now - W.away.hi - w->since) / 1e9,
+	    text);
 }
 
 /* The time that the program takes it to be, at the earliest. */

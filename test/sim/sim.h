@@ -269,7 +269,7 @@ struct stamp {
 	int64_t	 lo, hi;
 };
 
-/* Since when something is true that must not last; see must(). */
+/* Since when something is true that must not last; see is_overdue(). */
 struct watch {
 	int64_t	 since;			/* on the hi clock, or NEVER */
 };
@@ -636,8 +636,14 @@ struct grave {
 
 extern struct grave graves[64];
 
-void	 must(struct watch *, bool, int64_t, const char *, ...)
-	    __attribute__((format(printf, 4, 5)));
+bool	 is_overdue(struct watch *, bool, int64_t);
+void	 must_fail(const struct watch *, const char *, ...)
+	    __attribute__((noreturn, format(printf, 2, 3)));
+/* Its text is made only if it is wanted: most rules are asked every turn. */
+#define must(w, wrong, span, ...) do { \
+	if (is_overdue(w, wrong, span)) \
+		must_fail(w, __VA_ARGS__); \
+} while (0)
 void	 promise_begin(void);
 struct tconn *newest(int);
 struct tconn *oldest(int);

@@ -236,7 +236,7 @@ wait_for(fd_set *r, fd_set *w, int64_t wait, const sigset_t *mask)
 
 	for (;;) {
 		/* Some worlds come to a standstill. */
-		if (++W.steps > 10000 && W.steps / 20 > C.turns &&
+		if (++W.steps > 10000 && W.steps / 4 > C.turns &&
 		    W.stops == 0 && W.t_signal[1] == NEVER)
 			W.t_signal[1] = W.now;
 		world_run();
