@@ -222,6 +222,7 @@ struct client {
 	size_t unread;		/* LEAVING, a stop: bytes still to read */
 	int told;		/* a line told that it waits to be read */
 	int shut;		/* a stop, -o: it was sent EOF */
+	int error;		/* of a socket that both ends have finished */
 	int watched;		/* in the read set of the last wait */
 	size_t unasked;		/* sent since the last question, bytes */
 	int64_t ask_wait;	/* until the next one, if room is short */
@@ -817,9 +818,10 @@ socket_error(int fd)
  * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
  * send buffer then (soisdisconnected), so there the figure counts only where
  * the socket is still connected after it was asked for.  A connection that both
- * ends have finished is disconnected, too; without an error all has arrived. */
+ * ends have finished is disconnected, too; without an error all has arrived.
+ * The system tells the error once, so it is kept. */
 static size_t
-socket_unacked(int fd, size_t away, int finished)
+socket_unacked(int fd, size_t away, int finished, int *error)
 {
 	int bytes = 0;
 #if defined SO_NWRITE
@@ -838,11 +840,15 @@ socket_unacked(int fd, size_t away, int finished)
 	struct sockaddr_storage peer;
 	socklen_t size = sizeof peer;
 
-	if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0)
-		return finished && socket_error(fd) == 0 ? 0 : away;
+	if (getpeername(fd, (struct sockaddr *)&peer, &size) < 0) {
+		if (finished && *error == 0)
+			*error = socket_error(fd);
+		return finished && *error == 0 ? 0 : away;
+	}
 #endif
 	(void)fd;
 	(void)finished;
+	(void)error;
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
@@ -1490,7 +1496,7 @@ client_ask(struct side *side, struct client *client)
 	struct ring *ring = &side->out->ring;
 	size_t fin = FIN_COUNTS && client->shut ? 1 : 0;
 	size_t unacked = socket_unacked(client->fd, ring->away + fin,
-	    client->shut && client->ended > 0);
+	    client->shut && client->ended > 0, &client->error);
 	size_t acked = ring->away + fin - unacked;
 
 	/* The FIN is acknowledged last. */
