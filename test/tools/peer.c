@@ -37,6 +37,14 @@
  *	wait file count pattern hundredths
  *				until so many lines of the file match, a basic
  *				regular expression; 1 if they don't in time
+ *	totals log pid hundredths
+ *				send SIGUSR1 to that process, wait until the log
+ *				has four more lines of totals, and print all; 1
+ *				if they don't come in time
+ *	dead parent pid hundredths
+ *				until no child of that parent runs with that
+ *				number, as Linux's /proc tells; 1 if one does
+ *				all the time
  *	same file other hundredths
  *				until the other file has the same bytes; 1 if
  *				it has not, and did not grow for that time
@@ -375,6 +383,60 @@ wait_lines(char **arg)
 	return missing > 0;
 }
 
+static int
+totals(char **arg)
+{
+	FILE *file = fopen(arg[0], "r");
+	long left = number(arg[2]), hundredths = 1, missing = 4;
+	regex_t pattern;
+	int c;
+
+	if (file == NULL || regcomp(&pattern, "event=stats", REG_NOSUB) != 0)
+		fail(arg[0]);
+	matches(file, &pattern);
+	if (kill((pid_t)number(arg[1]), SIGUSR1) == -1)
+		fail("kill");
+	while ((missing -= matches(file, &pattern)) > 0)
+		if (!nap(&left, &hundredths))
+			break;
+	rewind(file);
+	while (missing <= 0 && (c = getc(file)) != EOF)
+		putchar(c);
+	fclose(file);
+	regfree(&pattern);
+	return missing > 0;
+}
+
+/* Whether it runs: a child of that parent, and no zombie. */
+static int
+is_child(const char *pid, long parent)
+{
+	char name[64], text[512] = "", *end;
+	FILE *file;
+
+	snprintf(name, sizeof(name), "/proc/%ld/stat", number(pid));
+	file = fopen(name, "r");
+	if (file == NULL)
+		return 0;
+	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+	fclose(file);
+	end = strrchr(text, ')');
+	/* It goes on with " S 123": state and parent. */
+	return end != NULL && strlen(end) > 4 && end[2] != 'Z' &&
+	    strtol(end + 3, NULL, 10) == parent;
+}
+
+static int
+dead(char **arg)
+{
+	long parent = number(arg[0]), left = number(arg[2]), hundredths = 1;
+
+	while (is_child(arg[1], parent))
+		if (!nap(&left, &hundredths))
+			return 1;
+	return 0;
+}
+
 static off_t
 file_size(const char *name)
 {
@@ -472,6 +534,8 @@ static const struct task tasks[] = {
 	{ "slave", 2, slave },
 	{ "master", 3, master },
 	{ "wait", 4, wait_lines },
+	{ "totals", 3, totals },
+	{ "dead", 3, dead },
 	{ "same", 3, same },
 	{ "plain", 1, plain },
 	{ "inherit", 2, inherit },
