@@ -560,7 +560,8 @@ note_replaced(struct tconn *old)
 	if (old->replaced_seen)
 		return;
 	old->replaced_seen = m->is_replaced = true;
-	m->quick_most = age > 60 * SEC + TOLERANCE ? 0 : m->quick_most + 1;
+	m->quick_most = turn_time() - old->t_let_in > 60 * SEC + TOLERANCE ?
+	    0 : m->quick_most + 1;
 	m->quick_least = surely && age < 60 * SEC - TOLERANCE ?
 	    m->quick_least + 1 : 0;
 	t->count++;
