@@ -2906,7 +2906,9 @@ client_review(struct side *side, struct client *client)
 		if (client->took < now)
 			client->ask_wait = sooner(2 * wait, ASK_LAST);
 	}
-	if (now >= half_closed_at(client))
+	if (client->error != 0)
+		client_fail(side, client, client->error);
+	else if (now >= half_closed_at(client))
 		client_leave(side, client, END, "");
 	else if (now >= idle_at(side, client))
 		client_leave(side, client, IDLE, "");
