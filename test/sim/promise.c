@@ -1369,7 +1369,7 @@ watch_reading(int s)
 	if (C.sessions && r != NULL && c->partner != r->serial) {
 		if (c->partner == 0 && !c->blurred && is_over(r) == 1)
 			COUNT(k_waits);
-		c->w_held.since = c->w_read.since = NEVER;
+		c->w_held.since = c->w_read.since = M[s].w_slow.since = NEVER;
 		return;
 	}
 	comes = W.stops == 0 && conn_wakes(c) && !c->eof_told &&
