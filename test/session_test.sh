@@ -135,7 +135,8 @@ test_the_last_bytes_of_who_goes_arrive()
 		session_starts || return
 		client_freeze "$other"
 		client_feed "$side" "$work/last"
-		end_process "$(eval echo "\$holder_$side")"
+		client_fed "$side"
+		client_close "$side"
 		wait_log "event=disconnect side=$side .* received=3000000 " 20
 		client_thaw "$other"
 		client_hears_file "$other" "$work/last"
