@@ -36,9 +36,9 @@
  * exactly what had arrived from it, then it is closed.  What it had not
  * acknowledged goes to the newcomer.
  *
- * With -o two clients that are there together are a session, and partners.  When
- * one leaves, the session is over: the other one is sent what had arrived from
- * it, then EOF, and is closed.  All else that is held is dropped.
+ * With -o two clients that are there together are a session, and partners.
+ * When one leaves, the session is over: the other one is sent what had arrived
+ * from it, then EOF, and is closed.  All else that is held is dropped.
  *
  * One turn of the loop: what is due is done, clients that are leaving are read
  * and closed; fd sets are built from the state alone; pselect() waits; bytes
@@ -171,8 +171,9 @@ struct ring {
 	unsigned char bytes[(BUFFER_MAX) + 2 * READ_SMALL];
 };
 
-/* A run of equal events: drops, newcomers that are refused, clients that replace
- * each other.  It is told at once, then ever more rarely, and at its end. */
+/* A run of equal events: drops, newcomers that are refused, clients that
+ * replace each other.  It is told at once, then ever more rarely, and at its
+ * end. */
 struct run {
 	int64_t began;		/* when its first event was; 0: no run */
 	int64_t last;		/* when its last one was */
@@ -852,8 +853,8 @@ socket_unacked(int fd, size_t away, int finished, int *error)
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
-/* How many bytes have arrived and were not read.  POSIX lets a program only look
- * at the first ones; a system without FIONREAD may have "some" of them. */
+/* How many bytes have arrived and were not read.  Without FIONREAD a program
+ * can only look at the first ones; if these are many, there may be "some". */
 static size_t
 socket_unread(int fd, size_t some)
 {
@@ -1526,8 +1527,9 @@ side_ask(struct side *side)
 		client_ask(side, receiver);
 }
 
-/* Drops what has waited for an absent side when -H is over, unless a silent
- * client is back.  What is on its way to that stays, for it may still arrive. */
+/* Drops what has waited for an absent side when -H is over.  A silent client
+ * may be back, so it is asked first; what is on its way to it stays, for it may
+ * still arrive. */
 static void
 side_expire(struct side *side)
 {
@@ -2994,19 +2996,21 @@ flow_tell_slow(struct flow *flow, int is_slow)
 static void
 flow_review_slow(struct flow *flow)
 {
-	int waits = flow_waits(flow), went, is_quick;
-	int may_wait = side_sender(flow->from) != NULL &&
-	    side_present(flow->to) != NULL;
+	int waits = flow_waits(flow), is_late = now >= slow_at(flow), went;
+	int is_parted = side_sender(flow->from) == NULL ||
+	    side_present(flow->to) == NULL;
 
-	if (now >= slow_at(flow))
+	if (is_late)
 		side_ask(flow->to);	/* it may have taken it since */
 	went = flow->sent >= flow->mark;
-	is_quick = went && now - flow->marked < SLOW_MIN;
-	if (!flow->slow && now >= slow_at(flow) && waits && !went)
+	/* The time is over, and what was held has not gone. */
+	if (is_late && waits && !went)
 		flow_tell_slow(flow, 1);
-	else if (flow->slow && (is_quick || (!waits && (went || !may_wait))))
+	/* It went in time, or the sender need not wait any more. */
+	else if (flow->slow && ((went && now - flow->marked < SLOW_MIN) ||
+	    (!waits && (went || is_parted))))
 		flow_tell_slow(flow, 0);
-	if (went || now >= slow_at(flow) || (!waits && !may_wait))
+	if (went || is_late || (!waits && is_parted))
 		flow->marked = 0;
 	if (waits && flow->marked == 0) {
 		flow->marked = now;
