@@ -507,6 +507,7 @@ test_a_client_gets_its_answer_while_others_keep_silent()
 	for name in one two three four; do
 		scraper "$name"
 	done
+	scrapers_wait 4
 	get /healthz
 	assertEquals IDLE "$(cat "$work/body")"
 }
