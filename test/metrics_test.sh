@@ -504,10 +504,12 @@ scrapers_wait()
 test_a_client_gets_its_answer_while_others_keep_silent()
 {
 	served
+	bridge_freeze
 	for name in one two three four; do
 		scraper "$name"
 	done
 	scrapers_wait 4
+	bridge_thaw
 	get /healthz
 	assertEquals IDLE "$(cat "$work/body")"
 }
