@@ -817,7 +817,7 @@ client_hears_file()
 assert_gets_same()
 {
 	if gets_same "$4" "$2" "$3"; then
-		assertTrue 0
+		assertTrue "$1" 0
 	else
 		assert_same_bytes "$1" "$2" "$3"
 	fi
