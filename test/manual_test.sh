@@ -238,7 +238,7 @@ bracketed()
 	grep -o -e '\[-[0-9A-Za-z]*' | tr -d '[-' | grep -o .
 }
 
-# The README has a table in each of its two languages, and one usage.
+# The README has a table in each of its two languages.
 test_the_readme_has_every_option()
 {
 	letters ':*' >"$work/wanted"
@@ -248,9 +248,6 @@ test_the_readme_has_every_option()
 	sed '1,/^## 中文/d' "$readme" | tabled >"$work/named"
 	assert_all 'options not in the second table'
 	assert_only 'no options'
-	sed -n '/^    tcpbridge \[-/,/^$/p' "$readme" | bracketed \
-	    >"$work/named"
-	assert_all 'options not in its usage'
 }
 
 # tabled: prints the letters of the options that head the rows of a table.
