@@ -209,9 +209,10 @@ refute_log()
 # that nobody else is taken for a child that has ended, or is killed in its
 # place, a number means a child of this shell and nothing else.
 
-# is_alive PID: tells whether that child runs; a stopped one does.
+# is_alive PID: tells whether that child runs; a stopped one does, none does not.
 is_alive()
 {
+	[ -n "$1" ] || return 1
 	if [ -r /proc/self/status ]; then
 		is_child "$1"
 	else
