@@ -140,7 +140,7 @@ enum {
 #define RUN_QUIET (5 * MINUTE)	/* without an event: a run is over */
 #define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
 #define PAUSE_MIN SECOND	/* a wait so much too long was a pause */
-#define ASK_FIRST (2 * MSEC)	/* between questions for room, at first */
+#define ASK_FIRST (MSEC / 4)	/* between questions for room, at first */
 #define ASK_LAST (50 * MSEC)	/* and in the long run */
 
 /* ---- Types and state ------------------------------------------------- */
