@@ -241,17 +241,22 @@ test_after_an_orderly_close_nothing_comes_twice()
 	done
 }
 
+what_is_owed_expires()
+{
+	client_kill deaf
+	client_lost "$side"
+	wait_log "event=drop dir=$back .* reason=expired"
+	wait_total $((300000 - acked)) dropped "$back"
+	assertEquals 'held' 0 "$(total held "$back")"
+}
+
 test_without_holding_nothing_is_sent_again()
 {
 	make_bytes "$work/said" 300000
 	for s in A B; do
 		face "$s"
 		owed_start -H 0 || return 0
-		client_kill deaf
-		client_lost "$side"
-		wait_total $((300000 - acked)) dropped "$back"
-		wait_log "event=drop dir=$back .* reason=expired"
-		assertEquals 'held' 0 "$(total held "$back")"
+		what_is_owed_expires
 		client_open "$side" next || return
 		client_say "$other" 'newer'
 		client_hears next 'newer'
@@ -281,11 +286,7 @@ test_what_comes_back_expires_with_the_rest()
 	for s in A B; do
 		face "$s"
 		owed_start -H 1 || return 0
-		client_kill deaf
-		client_lost "$side"
-		wait_log "event=drop dir=$back .* reason=expired"
-		wait_total $((300000 - acked)) dropped "$back"
-		assertEquals 'held' 0 "$(total held "$back")"
+		what_is_owed_expires
 		assert_accounted
 	done
 }

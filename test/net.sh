@@ -2,7 +2,8 @@
 #
 # A network of its own for a test: the bridge and the clients of side B in one
 # namespace, the clients of side A in another one, and a cable between them
-# that can fail.  For suites that have read lib.sh:
+# that can fail.  For suites that have read lib.sh, and for tools that set near
+# and far themselves:
 #
 #	test_what_holds_in_a_network()
 #	{
@@ -67,11 +68,27 @@ client_run()
 	    "TCP:$net_host:$2,nodelay${3:+,$3}"
 }
 
-# What fails, and how it is mended: nothing comes to the far side and nothing
-# leaves it.
+# What fails, and how it is mended.
+cable_pull()
+{
+	ip -n "$far" link set cable down
+}
+
+cable_plug()
+{
+	ip -n "$far" link set cable up
+}
+
+# Nothing comes to the far side and nothing leaves it.
 line_cut()
 {
 	line_drops '' ''
+}
+
+# Nothing comes to the far side; what it says goes on.
+line_cut_in()
+{
+	line_drops '' "$nothing"
 }
 
 # line_cut_port PORT: the connection of the far side from that port.
@@ -80,6 +97,9 @@ line_cut_port()
 	line_drops "tcp dport $1" "tcp sport $1"
 }
 
+# line_drops INPUT OUTPUT: what these rules match does not come to the far side,
+# and does not leave it; all of it if a rule is empty.
+nothing='tcp dport 0'
 line_drops()
 {
 	ip netns exec "$far" nft -f - <<-RULES
@@ -99,4 +119,19 @@ line_drops()
 line_mend()
 {
 	ip netns exec "$far" nft delete table ip fault
+}
+
+# silence_start CUT SAID OWED [OPTIONS]: the client of A heard what was said; then
+# its line is cut, and it is silent, with what it is owed on its way.
+silence_start()
+{
+	cut=$1 said=$2 owed=$3
+	shift 3
+	net_start -k 1 "$@"
+	client_open A && client_open B || return
+	client_say B "$said"
+	client_hears A "$said"
+	"$cut"
+	client_say B "$owed"
+	wait_log "level=warn event=silent side=A session=1 peer=198\.18\.0\.2:[0-9]* unacked=${#owed} held=${#owed} state=ONLY_B\$"
 }

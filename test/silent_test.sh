@@ -7,18 +7,12 @@
 # shellcheck source=test/net.sh
 . "${0%/*}/net.sh"
 
-# silent_start CUT [OPTIONS]: the client of A is silent, and owed twelve bytes.
+# silent_start CUT [OPTIONS]: the client of A is silent, and owed eleven bytes.
 silent_start()
 {
 	cut=$1
 	shift
-	net_start -k 1 "$@"
-	client_open A && client_open B || return
-	client_say B 'before '
-	client_hears A 'before '
-	"$cut"
-	client_say B 'on its way '
-	wait_log "level=warn event=silent side=A session=1 peer=198\.18\.0\.2:[0-9]* unacked=11 held=11 state=ONLY_B\$"
+	silence_start "$cut" 'before ' 'on its way ' "$@"
 }
 
 # What it sends shows that it is there, as well as what it acknowledges.  Only
@@ -30,11 +24,6 @@ resumes_by_speaking()
 	client_hears B 'I am here'
 	wait_log 'event=resumed side=A session=1 .* state=PAIRED$'
 	refute_log 'event=disconnect'
-}
-
-line_cut_in()
-{
-	line_drops '' 'tcp dport 0'
 }
 
 test_one_that_speaks_is_not_silent()
