@@ -3,7 +3,7 @@
  *
  * Linux counts the FIN as a byte; the others don't.  Where a connection broke,
  * FreeBSD empties its send buffer (uipc_socket.c, soisdisconnected).
- * <sys/ioctl.h> has put Linux's TIOCOUTQ into SHIM_OUTQ before.
+ * outq.h has put Linux's TIOCOUTQ into SHIM_OUTQ before.
  */
 #ifndef SHIM_UNACKED_H
 #define SHIM_UNACKED_H

@@ -1,12 +1,9 @@
-/* FIONWRITE is for sockets, TIOCOUTQ for terminals.  The numbers are those of
- * FreeBSD, which Linux doesn't know. */
+/* FIONWRITE is for sockets.  The number is that of FreeBSD. */
 #ifndef SHIM_IOCTL_H
 #define SHIM_IOCTL_H
 #include_next <sys/ioctl.h>
-enum { SHIM_OUTQ = TIOCOUTQ };
+#include "../../outq.h"
 #include "../../unacked.h"
-#undef TIOCOUTQ
-#define TIOCOUTQ _IOR('t', 115, int)
 #define FIONWRITE _IOR('f', 119, int)
 
 static inline int

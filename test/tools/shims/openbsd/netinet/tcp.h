@@ -1,7 +1,3 @@
 /* Keepalive can be switched on, and its times are the system's. */
 #include_next <netinet/tcp.h>
-#undef TCP_KEEPIDLE
-#undef TCP_KEEPINTVL
-#undef TCP_KEEPCNT
-#undef TCP_NOTSENT_LOWAT
-#undef TCP_INFO
+#include "../../no_options.h"

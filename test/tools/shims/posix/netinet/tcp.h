@@ -1,7 +1,3 @@
 /* POSIX has TCP_NODELAY alone. */
 #include_next <netinet/tcp.h>
-#undef TCP_KEEPIDLE
-#undef TCP_KEEPINTVL
-#undef TCP_KEEPCNT
-#undef TCP_NOTSENT_LOWAT
-#undef TCP_INFO
+#include "../../no_options.h"
