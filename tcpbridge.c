@@ -116,7 +116,7 @@ enum {
 	LISTENERS = 32,		/* addresses of both sides and metrics */
 	PORT_TRIES = 16,	/* ports that the system chooses for port 0 */
 	NETS = 16,		/* networks a side (-A, -B) */
-	CONTEST = 3,		/* quick replacements in a row are a contest */
+	CONTEST = 3,		/* quick replacements in a row */
 	SCRAPES = 4,		/* metrics clients at a time (-m) */
 	REQUEST_MAX = 2048,	/* bytes in the first line of a request */
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
@@ -135,7 +135,7 @@ enum {
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
 #define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
-#define QUICK MINUTE		/* a client replaced before was there briefly */
+#define QUICK MINUTE		/* replaced within this: quick */
 #define SLOW_MIN (5 * SECOND)	/* a sender waits so long: that is told */
 #define RUN_QUIET (5 * MINUTE)	/* without an event: a run is over */
 #define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
@@ -178,7 +178,7 @@ struct run {
 	int64_t began;		/* when its first event was; 0: no run */
 	int64_t last;		/* when its last one was */
 	int64_t told;		/* when a line last told of it; 0: never */
-	uint64_t count, untold;	/* clients, or dropped bytes; not told yet */
+	uint64_t count, untold;	/* clients or bytes; not told yet */
 	uint64_t session;	/* of the last event: who sent what is lost */
 	char peer[ADDRESS_SIZE]; /* or who was replaced or refused */
 };
@@ -194,8 +194,8 @@ static struct flow {
 	uint64_t drops;		/* reads dropped, and expiries */
 	uint64_t slow;		/* 1: it was told that its sender waits */
 	int64_t slow_since;	/* when that began */
-	int64_t marked;		/* when its sender last had to wait, or 0 */
-	uint64_t mark;		/* of sent: then all held at that time went */
+	int64_t marked;		/* since when its sender waits, or 0 */
+	uint64_t mark;		/* sent, when all held then has gone */
 	uint64_t rated;		/* sent, when the rate was last made */
 	double rate;		/* bytes a second, for the live line (-t) */
 } flows[SIDES];		/* by the side that the bytes come from */
@@ -252,7 +252,7 @@ static struct side {
 		unsigned char bytes[16];
 	} nets[NETS];
 	int net_count;
-	struct run runs[RUNS];	/* of newcomers; of drops of what it sends */
+	struct run runs[RUNS];	/* newcomers; drops of its bytes */
 	int quick;		/* replacements in a row, each within QUICK */
 } sides[SIDES];
 
@@ -1128,6 +1128,19 @@ trace_bytes(const char *dir, uint64_t session, const unsigned char *bytes,
 
 /* ---- Sides and what they are asked ----------------------------------- */
 
+/* How a line names a client; NULL is none. */
+static const char *
+client_peer(const struct client *client)
+{
+	return client != NULL ? client->peer : "-";
+}
+
+static uint64_t
+client_session(const struct client *client)
+{
+	return client != NULL ? client->session : 0;
+}
+
 /* The client that is sent to: the newest, unless it is leaving. */
 static struct client *
 side_receiver(struct side *side)
@@ -1348,8 +1361,8 @@ run_tell(struct side *side, enum reason reason)
 
 	if (reason == REPLACED)
 		log_event(LOG_WARNING, "contested", "side=%s peer=%s other=%s "
-		    "count=" U64, side->name, client != NULL ? client->peer :
-		    "-", run->peer, run->untold);
+		    "count=" U64, side->name, client_peer(client), run->peer,
+		    run->untold);
 	else if (reason >= DENIED)
 		log_event(LOG_WARNING, "refuse", "side=%s peer=%s reason=%s "
 		    "count=" U64, side->name, run->peer, name, run->untold);
@@ -1386,8 +1399,8 @@ run_end(struct side *side, enum reason reason)
 	if (reason == REPLACED)
 		log_event(LOG_INFO, "contested_end", "side=%s session=" U64
 		    " peer=%s count=" U64 " duration=%.3f", side->name,
-		    client != NULL ? client->session : 0, client != NULL ?
-		    client->peer : "-", run->count, duration);
+		    client_session(client), client_peer(client), run->count,
+		    duration);
 	else if (run->count > 1)
 		log_event(LOG_INFO, "refuse_end", "side=%s reason=%s count="
 		    U64 " duration=%.3f", side->name, reason_names[reason],
@@ -1978,8 +1991,7 @@ totals_log(int level)
 
 		log_event(level, "stats", "side=%s connected=%d session=" U64
 		    " peer=%s connects=" U64, s->name, client != NULL,
-		    client != NULL ? client->session : 0,
-		    client != NULL ? client->peer : "-", s->connects);
+		    client_session(client), client_peer(client), s->connects);
 	}
 }
 
@@ -2113,10 +2125,11 @@ metric_flows(const char *name, const char *help, uint64_t a, uint64_t b)
 	    U64 "\n", name, flows[SIDE_A].name, a, name, flows[SIDE_B].name, b);
 }
 
-/* Adds the values of a metric for each side. */
+/* Adds a metric with a value for each side. */
 static void
-metric_sides(const char *name, uint64_t a, uint64_t b)
+metric_sides(const char *name, const char *help, uint64_t a, uint64_t b)
 {
+	metric_head(name, help);
 	page_add("tcpbridge_%s{side=\"A\"} " U64 "\ntcpbridge_%s{side=\"B\"} "
 	    U64 "\n", name, a, name, b);
 }
@@ -2134,11 +2147,13 @@ metric_reason(const char *reason)
 
 /* Adds how many clients went, or were refused, for some reasons. */
 static void
-metric_reasons(const char *name, enum reason first, enum reason end)
+metric_reasons(const char *name, const char *help, enum reason first,
+    enum reason end)
 {
 	const struct side *s;
 	enum reason reason;
 
+	metric_head(name, help);
 	for (reason = first; reason < end; reason++)
 		for (s = sides; s < sides + SIDES; s++) {
 			page_add("tcpbridge_%s{side=\"%s\"", name, s->name);
@@ -2194,31 +2209,26 @@ metrics_add_sides(void)
 {
 	struct side *a = &sides[SIDE_A], *b = &sides[SIDE_B];
 
-	metric_head("connected", "1 while a client is present, 0 while bytes "
-	    "for it are held.");
-	metric_sides("connected", side_present(a) != NULL,
+	metric_sides("connected", "1 while a client is present, 0 while bytes "
+	    "for it are held.", side_present(a) != NULL,
 	    side_present(b) != NULL);
-	metric_head("silent", "1 while a client is connected and acknowledges "
-	    "nothing; it counts as absent.");
-	metric_sides("silent", (uint64_t)side_is_silent(a),
+	metric_sides("silent", "1 while a client is connected and acknowledges "
+	    "nothing; it counts as absent.", (uint64_t)side_is_silent(a),
 	    (uint64_t)side_is_silent(b));
-	metric_head("heard_seconds", "Seconds since a client last sent "
-	    "something, or since the start.");
-	metric_sides("heard_seconds", (uint64_t)((now - a->heard) / SECOND),
+	metric_sides("heard_seconds", "Seconds since a client last sent "
+	    "something, or since the start.",
+	    (uint64_t)((now - a->heard) / SECOND),
 	    (uint64_t)((now - b->heard) / SECOND));
-	metric_head("leaving", "Clients that are gone, with bytes that wait "
-	    "to be received.");
-	metric_sides("leaving", (uint64_t)(a->count -
+	metric_sides("leaving", "Clients that are gone, with bytes that wait "
+	    "to be received.", (uint64_t)(a->count -
 	    (side_receiver(a) != NULL)), (uint64_t)(b->count -
 	    (side_receiver(b) != NULL)));
-	metric_head("connects_total", "Clients that were let in.");
-	metric_sides("connects_total", a->connects, b->connects);
-	metric_head("disconnects_total", "Clients that went; reason=replaced "
-	    "often: two dial one port.");
-	metric_reasons("disconnects_total", REPLACED, REASONS);
-	metric_head("refused_total", "Newcomers closed at once: not in -A or "
-	    "-B, -r, no descriptor.");
-	metric_reasons("refused_total", DENIED, REPLACED);
+	metric_sides("connects_total", "Clients that were let in.",
+	    a->connects, b->connects);
+	metric_reasons("disconnects_total", "Clients that went; "
+	    "reason=replaced often: two dial one port.", REPLACED, REASONS);
+	metric_reasons("refused_total", "Newcomers closed at once: not in -A "
+	    "or -B, -r, no descriptor.", DENIED, REPLACED);
 }
 
 /* Adds all metrics. */
@@ -2979,9 +2989,8 @@ flow_tell_slow(struct flow *flow, int is_slow)
 
 	if (is_slow) {
 		log_event(LOG_WARNING, "slow", "dir=%s session=" U64
-		    " peer=%s held=%zu", flow->name, client != NULL ?
-		    client->session : 0, client != NULL ? client->peer : "-",
-		    flow->ring.used);
+		    " peer=%s held=%zu", flow->name, client_session(client),
+		    client_peer(client), flow->ring.used);
 		flow->slow_since = flow->marked;
 	} else
 		log_event(LOG_INFO, "slow_end", "dir=%s held=%zu "
