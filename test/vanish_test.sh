@@ -164,7 +164,7 @@ blips()
 
 test_a_short_outage_is_bridged()
 {
-	in_net blips cable
+	in_net blips cable_pull cable_plug
 }
 
 test_a_vanished_peer_that_comes_back_replaces_itself()
