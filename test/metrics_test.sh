@@ -243,6 +243,7 @@ test_the_values_are_those_of_the_totals()
 		client_say "$other" 'abc'
 		client_hears "$other" '0123456789'
 		client_hears "$side" 'abc'
+		wait_metric 3 "bytes_sent_total{dir=\"$back\"}"
 		client_close "$other" && client_lost "$other"
 		head -c 900 /dev/zero >"$work/$side.fifo"
 		wait_metric 900 "held_bytes{dir=\"$dir\"}"
@@ -608,6 +609,8 @@ test_hostile_clients_do_not_touch_the_bridge()
 	hostile
 	client_hears_file A "$work/sent_B"
 	client_hears_file B "$work/sent_A"
+	wait_total 0 held 'A->B'
+	wait_total 0 held 'B->A'
 	refute_log 'event=drop'
 	client_stays A
 	client_stays B
