@@ -647,6 +647,7 @@ sim_ioctl(int fd, unsigned long request, ...)
 	va_end(ap);
 	if (request == FIONREAD) {
 		*p = (int)conn_unread(c);
+		c->told_arrived = c->in_arr;
 		return 0;
 	}
 	if (C.no_outq) {

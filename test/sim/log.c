@@ -163,12 +163,21 @@ log_disconnect(const char *line, int s)
 	log_state(line);
 }
 
-/* "Something that waits is told": it is not read out in the same turn. */
+/*
+ * "Something that waits is told": it is not read out in the same turn.  What had
+ * arrived at the moment when it left is not known here: it is what the program
+ * was told last, but not less than when it had to leave.
+ */
 static void
 log_leaving(const char *line, int s)
 {
 	struct tconn *c = log_client(line, s);
 	struct grave g = client_facts(c);
+	uint64_t most = least(c->in_most, c->in_arr);
+
+	if (c->told_arrived < most)
+		most = c->must_known && c->told_arrived < c->in_must ?
+		    c->in_must : c->told_arrived;
 
 	COUNT(l_leaving);
 	if (!log_reason(line, &g.why))
@@ -176,9 +185,9 @@ log_leaving(const char *line, int s)
 	if (c->leaving_told)
 		violate("that was told before: %s", line);
 	c->leaving_told = true;
-	log_number(line, "unread", least(c->in_most, c->in_arr) - c->in_read);
+	log_number(line, "unread", most - c->in_read);
 	c->gone = true;
-	c->in_must = c->in_most = least(c->in_most, c->in_arr);
+	c->in_must = c->in_most = most;
 	c->must_known = true;
 }
 

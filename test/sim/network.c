@@ -115,7 +115,7 @@ conn_new(int side, struct chance *d)
 	    c->w_held.since = c->w_close.since = c->w_leaving.since =
 	    c->w_silent.since = c->w_deaf.since = c->w_over.since =
 	    c->w_over_all.since = NEVER;
-	c->in_most = UINT64_MAX;
+	c->in_most = c->told_arrived = UINT64_MAX;
 	c->told_unacked = -1;
 	c->state = TC_SYN;
 	W.live[W.nlive++] = c;

@@ -387,6 +387,7 @@ struct tconn {
 	uint64_t in_most;		/* and at most; UINT64_MAX: any */
 	uint64_t in_stop;		/* had arrived when a stop began */
 	int64_t	 told_unacked;		/* last answer to TIOCOUTQ */
+	uint64_t told_arrived;		/* had arrived at the last FIONREAD */
 	uint64_t turn_again;		/* a read was told to try again */
 	struct watch w_decide, w_send, w_read, w_held, w_close, w_leaving,
 	    w_silent, w_deaf, w_over, w_over_all;
