@@ -30,13 +30,16 @@
 #	PATIENCE	factor for deadlines and budgets on a slow machine (1)
 #	TESTS		the names of the tests to run (all)
 #	PEER		a built test/tools/peer.c; made by need_peer otherwise
-#	CC		the compiler for that
+#	WITNESS		a built test/tools/witness.c; made by test/run; without
+#			it the shell looks itself, which costs more processes
+#	CC		the compiler for PEER
 
 here=$(cd "${0%/*}" && pwd) || exit 1
 tests=${here%/tools}	# this file is for the tools, too
 TCPBRIDGE=${TCPBRIDGE:-$tests/../tcpbridge}
 PATIENCE=${PATIENCE:-1}
 PEER=${PEER:-}
+WITNESS=${WITNESS:-}
 SHUNIT_COLOR=${SHUNIT_COLOR:-none}
 work=$(mktemp -d "${TMPDIR:-/tmp}/tcpbridge.XXXXXX") || exit 1
 log=$work/log
@@ -75,6 +78,40 @@ socat -u OPEN:/dev/null "UDP:127.0.0.1:9,bind=$host" 2>/dev/null ||
 PEER_HOST=$host
 export PEER_HOST
 
+# ---- the witness ----
+
+# It is one process for the suite, and looks for it at logs, files and processes:
+# a question goes to descriptor 8, and its answer comes from 9.  Neither is for
+# a bridge or a client.
+separator=$(printf '\037')
+if [ -n "$WITNESS" ]; then
+	mkfifo "$work/witness.asked" "$work/witness.said" || exit 1
+	"$WITNESS" <"$work/witness.asked" >"$work/witness.said" &
+	witness=$!
+	exec 8>"$work/witness.asked" 9<"$work/witness.said"
+fi
+
+# look WORD...: asks the witness; sets $looked to the value in its answer, and
+# returns the status in it.  The words are in the head of witness.c.
+look()
+{
+	look_for=
+	for look_word in "$@"; do
+		look_for=$look_for$look_word$separator
+	done
+	print_line "$look_for" >&8
+	looked=
+	IFS=' ' read -r look_status looked <&9 || return 2
+	return "$look_status"
+}
+
+# print_line TEXT: as it is, by the shell itself.
+if [ -n "${KSH_VERSION:-}" ]; then
+	print_line() { print -r -- "$1"; }
+else
+	print_line() { printf '%s\n' "$1"; }
+fi
+
 # ---- waiting ----
 
 # wait_until SECS COMMAND...: repeats COMMAND until it succeeds, or fails at
@@ -94,15 +131,17 @@ wait_until()
 	done
 }
 
-# The helper's naps are as long on a busy machine, for it does nothing between
+# The witness's naps are as long on a busy machine, for it does nothing between
 # them.  So it gets four times the time: what a deadline is for is a test that
 # hangs.
-helper_second=$((400 * PATIENCE))	# of a deadline, hundredths
+witness_second=$((400 * PATIENCE))	# of a deadline, hundredths
 
 # nap N: sleeps for so many hundredths of a second, less than 100.
 nap()
 {
-	if [ "$nap" = 1 ]; then
+	if [ -n "$WITNESS" ]; then
+		look nap "$1"
+	elif [ "$nap" = 1 ]; then
 		sleep 1
 		wait_nap=100
 	elif [ "$1" -lt 10 ]; then
@@ -126,12 +165,12 @@ wait_count()
 	assertTrue "the log has no $1 lines '$2'" $?
 }
 
-# log_gets N PATTERN SECS: waits until N lines match; one process where the
-# helper is there.  Without it naps by itself, for wait_until may call it.
+# log_gets N PATTERN SECS: waits until N lines match.  Naps by itself, for
+# wait_until may call it.
 log_gets()
 {
-	if [ -n "$PEER" ]; then
-		"$PEER" wait "$log" "$1" "$2" $(($3 * helper_second))
+	if [ -n "$WITNESS" ]; then
+		look wait "$log" "$1" "$2" $(($3 * witness_second))
 		return
 	fi
 	gets_left=$(($3 * 100 * PATIENCE))
@@ -145,18 +184,30 @@ log_gets()
 # log_count PATTERN: prints how many lines match.
 log_count()
 {
-	grep -c -e "$1" "$log"
+	if [ -n "$WITNESS" ]; then
+		look count "$log" "$1" && print_line "$looked"
+	else
+		grep -c -e "$1" "$log"
+	fi
 }
 
 # log_has N PATTERN: tells whether at least N lines match.
 log_has()
 {
-	[ "$(log_count "$2")" -ge "$1" ]
+	if [ -n "$WITNESS" ]; then
+		look count "$log" "$2" && [ "$looked" -ge "$1" ]
+	else
+		[ "$(log_count "$2")" -ge "$1" ]
+	fi
 }
 
 # log_value KEY PATTERN: prints KEY of the last line that matches, unquoted.
 log_value()
 {
+	if [ -n "$WITNESS" ]; then
+		! look value "$log" "$1" "$2" || print_line "$looked"
+		return
+	fi
 	sed -n -e "\\~$2~h" -e '$!d' -e g \
 	    -e "s/.* $1=\"\([^\"]*\)\".*/\1/p" -e t \
 	    -e "s/.* $1=\([^ \"]*\).*/\1/p" "$log"
@@ -199,7 +250,7 @@ assert_span()
 # refute_log PATTERN: asserts that no line matches so far.
 refute_log()
 {
-	! grep -q -e "$1" "$log"
+	! log_has 1 "$1"
 	assertTrue "the log has a line '$1'" $?
 }
 
@@ -252,8 +303,8 @@ tell()
 # dies SECS PID: waits until that child does not run any more.
 dies()
 {
-	if [ -n "$PEER" ] && [ -r /proc/self/stat ] && is_alive "$2"; then
-		"$PEER" dead $$ "$2" $(($1 * helper_second))
+	if [ -n "$WITNESS" ] && [ -r /proc/self/stat ] && is_alive "$2"; then
+		look dead $$ "$2" $(($1 * witness_second))
 	else
 		wait_until "$1" is_dead "$2"
 	fi
@@ -348,7 +399,7 @@ bridge_launch()
 		eval "${bridge_before:-:}"
 		# shellcheck disable=SC2086 # both are lists of words
 		exec $bridge_under $TCPBRIDGE "$@"
-	) </dev/null >"$work/out" 2>>"$log" &
+	) </dev/null >"$work/out" 2>>"$log" 8>&- 9<&- &
 	bridge_pid=$!
 }
 
@@ -483,7 +534,8 @@ bridge_thaw()
 bridge_run()
 {
 	# shellcheck disable=SC2086 # lists of words
-	$deadline $TCPBRIDGE "$@" </dev/null >"$work/stdout" 2>"$work/stderr"
+	$deadline $TCPBRIDGE "$@" </dev/null >"$work/stdout" \
+	    2>"$work/stderr" 8>&- 9<&-
 	bridge_status=$?
 }
 
@@ -537,7 +589,7 @@ bridge_check_cpu()
 	clock_read
 	cpu_budget=$(((clock - born) / 5 + 50 * PATIENCE))
 	[ "$ticks" -gt "$cpu_budget" ] || return 0
-	cpu_budget=$((cpu_budget + (PATIENCE - 1) * $(log_count '') / 4))
+	cpu_budget=$((cpu_budget + (PATIENCE - 1) * $(log_count .) / 4))
 	[ "$ticks" -le "$cpu_budget" ] ||
 	    fail "the bridge used $ticks ticks of CPU of $cpu_budget"
 }
@@ -569,20 +621,16 @@ descriptors()
 
 # ---- totals ----
 
-# totals_come: makes the bridge log its totals, and waits for the four lines;
-# sets $totals to all that the log has.
+# totals_come: makes the bridge log its totals, and waits for the four lines.
 totals_come()
 {
 	is_alive "$bridge_pid" || return 1
-	if [ -n "$PEER" ]; then
-		totals=$("$PEER" totals "$log" "$bridge_pid" \
-		    $((5 * helper_second)))
+	if [ -n "$WITNESS" ]; then
+		look totals "$log" "$bridge_pid" $((5 * witness_second))
 		return
 	fi
 	totals_lines=$(log_count 'event=stats')
-	tell USR1 "$bridge_pid" || return 1
-	log_gets $((totals_lines + 4)) event=stats 5 || return 1
-	totals=$(grep 'event=stats' "$log")
+	tell USR1 "$bridge_pid" && log_gets $((totals_lines + 4)) event=stats 5
 }
 
 # totals_ask: asserts that they come.
@@ -598,14 +646,11 @@ total()
 	log_value "$1" "event=stats dir=$2 "
 }
 
-# total_is VALUE KEY DIR: asks, and tells whether it is that; $totals ends with
-# those of now.
+# total_is VALUE KEY DIR: asks, and tells whether it is that; sets $value.
 total_is()
 {
 	totals_come || return 1
-	value=${totals##*event=stats dir="$3" }
-	value=${value#*"$2"=}
-	value=${value%%[!0-9]*}
+	value=$(total "$2" "$3")
 	[ "$value" = "$1" ]
 }
 
@@ -678,7 +723,8 @@ client_dial()
 	{ read -r _ <"$work/never" & } 3<>"$client_fifo"
 	eval "holder_${2:-$1}=$!"
 	client_run "$(port "$1")" "${3:-}" \
-	    <"$client_fifo" >"$work/${2:-$1}.got" 2>"$work/${2:-$1}.err" &
+	    <"$client_fifo" >"$work/${2:-$1}.got" 2>"$work/${2:-$1}.err" \
+	    8>&- 9<&- &
 	eval "client_${2:-$1}=$!"
 	clients="$clients ${2:-$1}"
 }
@@ -828,8 +874,8 @@ assert_gets_same()
 # long.
 gets_same()
 {
-	if [ -n "$PEER" ]; then
-		"$PEER" same "$2" "$3" $(($1 * helper_second))
+	if [ -n "$WITNESS" ]; then
+		look same "$2" "$3" $(($1 * witness_second))
 		return
 	fi
 	grown_to=$(size "$2")
@@ -1192,6 +1238,7 @@ oneTimeTearDown()
 	clients_end
 	[ -z "$bridge_pid" ] || bridge_kill
 	undo_it
+	[ -z "$WITNESS" ] || end_process "$witness"
 	rm -rf "$work"
 	return 0
 }

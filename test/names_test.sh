@@ -235,7 +235,7 @@ test_syslog_that_is_not_there_yet_gets_what_comes_later()
 	syslogd_end
 	blind_start -s || return
 	wait_log '^tcpbridge: -s: /dev/log: .*; lines are lost until a syslogd listens there$'
-	assertEquals 'lines on standard error' 1 "$(log_count '')"
+	assertEquals 'lines on standard error' 1 "$(log_count .)"
 	: >"$log"		# it is no line of the log
 	syslogd_start
 	client_dial A

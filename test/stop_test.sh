@@ -243,7 +243,7 @@ test_start_and_stop_are_told_under_q()
 {
 	pair_start_quietly || return
 	bridge_stop
-	assertEquals 'lines' 2 "$(log_count '')"
+	assertEquals 'lines' 2 "$(log_count .)"
 	assertContains "$(head -n 1 "$log")" ' level=info event=ready '
 	assertContains "$(tail -n 1 "$log")" \
 	    ' level=info event=stop signal=SIGTERM lost=0'

@@ -31,24 +31,6 @@
  *				next.  Tells how many answers were right, how
  *				many wrong and how many did not come
  *
- * Waiting, which takes the shell two processes a look.  The time is counted in
- * naps, not by the clock, as in wait_until of lib.sh:
- *
- *	wait file count pattern hundredths
- *				until so many lines of the file match, a basic
- *				regular expression; 1 if they don't in time
- *	totals log pid hundredths
- *				send SIGUSR1 to that process, wait until the log
- *				has four more lines of totals, and print all; 1
- *				if they don't come in time
- *	dead parent pid hundredths
- *				until no child of that parent runs with that
- *				number, as Linux's /proc tells; 1 if one does
- *				all the time
- *	same file other hundredths
- *				until the other file has the same bytes; 1 if
- *				it has not, and did not grow for that time
- *
  * Parents replace themselves with a command:
  *
  *	plain command ...	no signal ignored or blocked
@@ -58,9 +40,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <sys/select.h>
-#include <sys/stat.h>
 #include <fcntl.h>
-#include <regex.h>
 #include <signal.h>
 
 #define HELPER "peer"
@@ -329,160 +309,6 @@ master(char **arg)
 	return 0;
 }
 
-/* Naps a little longer each time; returns 0 when the time is over. */
-static int
-nap(long *left, long *hundredths)
-{
-	if (*left <= 0)
-		return 0;
-	pause_ms(10 * *hundredths);
-	*left -= *hundredths;
-	if (*hundredths < 8)
-		*hundredths *= 2;
-	return 1;
-}
-
-/* How many whole lines of the file match that were not seen before. */
-static long
-matches(FILE *file, const regex_t *pattern)
-{
-	static char *line;
-	static size_t size;
-	long count = 0, seen = ftell(file);
-	ssize_t n;
-
-	clearerr(file);
-	while ((n = getline(&line, &size, file)) > 0 && line[n - 1] == '\n') {
-		line[n - 1] = '\0';
-		count += regexec(pattern, line, 0, NULL, 0) == 0;
-		seen = ftell(file);
-	}
-	/* The last line is still being written. */
-	if (fseek(file, seen, SEEK_SET) == -1)
-		fail("fseek");
-	return count;
-}
-
-static int
-wait_lines(char **arg)
-{
-	long missing = number(arg[1]), left = number(arg[3]), hundredths = 1;
-	regex_t pattern;
-	FILE *file;
-
-	if (regcomp(&pattern, arg[2], REG_NOSUB) != 0)
-		refuse("not a pattern", arg[2]);
-	file = fopen(arg[0], "r");
-	if (file == NULL)
-		fail(arg[0]);
-	do
-		missing -= matches(file, &pattern);
-	while (missing > 0 && nap(&left, &hundredths));
-	fclose(file);
-	regfree(&pattern);
-	return missing > 0;
-}
-
-static int
-totals(char **arg)
-{
-	FILE *file = fopen(arg[0], "r");
-	long left = number(arg[2]), hundredths = 1, missing = 4;
-	regex_t pattern;
-	int c;
-
-	if (file == NULL || regcomp(&pattern, "event=stats", REG_NOSUB) != 0)
-		fail(arg[0]);
-	matches(file, &pattern);
-	if (kill((pid_t)number(arg[1]), SIGUSR1) == -1)
-		fail("kill");
-	while ((missing -= matches(file, &pattern)) > 0)
-		if (!nap(&left, &hundredths))
-			break;
-	rewind(file);
-	while (missing <= 0 && (c = getc(file)) != EOF)
-		putchar(c);
-	fclose(file);
-	regfree(&pattern);
-	return missing > 0;
-}
-
-/* Whether it runs: a child of that parent, and no zombie. */
-static int
-is_child(const char *pid, long parent)
-{
-	char name[64], text[512] = "", *end;
-	FILE *file;
-
-	snprintf(name, sizeof(name), "/proc/%ld/stat", number(pid));
-	file = fopen(name, "r");
-	if (file == NULL)
-		return 0;
-	text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
-	fclose(file);
-	end = strrchr(text, ')');
-	/* It goes on with " S 123": state and parent. */
-	return end != NULL && strlen(end) > 4 && end[2] != 'Z' &&
-	    strtol(end + 3, NULL, 10) == parent;
-}
-
-static int
-dead(char **arg)
-{
-	long parent = number(arg[0]), left = number(arg[2]), hundredths = 1;
-
-	while (is_child(arg[1], parent))
-		if (!nap(&left, &hundredths))
-			return 1;
-	return 0;
-}
-
-static off_t
-file_size(const char *name)
-{
-	struct stat file;
-
-	return stat(name, &file) == -1 ? -1 : file.st_size;
-}
-
-static int
-is_same(const char *name, const char *other)
-{
-	static char left[BLOCK], right[BLOCK];
-	FILE *one = fopen(name, "r"), *two = fopen(other, "r");
-	size_t n, m;
-	int same;
-
-	if (one == NULL || two == NULL)
-		fail("same");
-	do {
-		n = fread(left, 1, sizeof(left), one);
-		m = fread(right, 1, sizeof(right), two);
-		same = n == m && memcmp(left, right, n) == 0;
-	} while (same && n > 0);
-	fclose(one);
-	fclose(two);
-	return same;
-}
-
-static int
-same(char **arg)
-{
-	long time = number(arg[2]), left = time, hundredths = 1;
-	off_t size = file_size(arg[0]), before = -1, now;
-
-	for (;;) {
-		now = file_size(arg[1]);
-		if (now == size && is_same(arg[0], arg[1]))
-			return 0;
-		if (now > before && now < size)
-			left = time;
-		before = now;
-		if (!nap(&left, &hundredths))
-			return 1;
-	}
-}
-
 static int
 replace_by(char **command)
 {
@@ -533,10 +359,6 @@ static const struct task tasks[] = {
 	{ "first", 3, first },
 	{ "slave", 2, slave },
 	{ "master", 3, master },
-	{ "wait", 4, wait_lines },
-	{ "totals", 3, totals },
-	{ "dead", 3, dead },
-	{ "same", 3, same },
 	{ "plain", 1, plain },
 	{ "inherit", 2, inherit },
 };
