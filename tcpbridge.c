@@ -24,8 +24,8 @@
  *	client of A <--send-- ring B->A <--recv-- client of B
  *
  * A flow is one direction: a ring with its counters.  A byte is held in the
- * ring from when it is received until the system of the client that it went to
- * has acknowledged it.  For each flow, at every moment:
+ * ring from the moment it is received until the receiver's system has
+ * acknowledged it.  For each flow, at every moment:
  *
  *	received = sent (acknowledged) + dropped + held
  *	held = away (given to a socket, not acknowledged) + unsent
@@ -37,15 +37,18 @@
  * acknowledged goes to the newcomer.
  *
  * With -o two clients that are there together are a session, and partners.
- * When one leaves, the session is over: the other one is sent what had arrived
- * from it, then EOF, and is closed.  All else that is held is dropped.
+ * When one leaves, the session is over.  The other one is sent what had arrived
+ * from its partner, then EOF, and is closed.  All else that is held is dropped.
  *
- * One turn of the loop: what is due is done, clients that are leaving are read
- * and closed; fd sets are built from the state alone; pselect() waits; bytes
- * are received, then sent; clients are accepted.
+ * A client that acknowledges nothing becomes silent, and counts as absent.  To
+ * ask means to ask the system what a client has acknowledged.
+ *
+ * One turn of the loop does what is due, and reads and closes clients that are
+ * leaving.  It builds the fd sets from the state alone, and waits in pselect().
+ * Then it receives, sends, and accepts newcomers.
  */
 
-/* POSIX, and what lies beyond it where a system would hide that. */
+/* Ask for POSIX, and for what systems have beyond it. */
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE 1
 #define _DARWIN_C_SOURCE 1
@@ -91,8 +94,8 @@
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
 #endif
-#define READ_SMALL 4096	/* reads up to this are kept or lost whole */
-#ifndef PIPE_BUF		/* what a pipe that is ready takes at once */
+#define READ_SMALL 4096	/* reads up to this are held or dropped whole */
+#ifndef PIPE_BUF		/* bytes that a ready pipe takes at once */
 #define PIPE_BUF _POSIX_PIPE_BUF
 #endif
 #ifndef _PATH_LOG		/* where syslogd listens */
@@ -108,22 +111,22 @@
 
 enum {
 	/* Measured: no other value from 64 KiB to 1 MiB is faster. */
-	HIGH_WATER = 262144,	/* unsent while the receiver lives, bytes */
+	HIGH_WATER = 262144,	/* unsent bytes at which a sender waits */
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
-	ASK_SIZE = 4096,	/* sent between two questions, bytes */
-	CLIENTS = 8,		/* of a side, those that are leaving, too */
-	BACKLOG = 128,		/* at 16 quick reconnects had to wait */
+	ASK_SIZE = 4096,	/* bytes sent, after which the code asks */
+	CLIENTS = 8,		/* at a time on a side, leaving ones, too */
+	BACKLOG = 128,		/* with 16, quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
-	PORT_TRIES = 16,	/* ports that the system chooses for port 0 */
+	PORT_TRIES = 16,	/* to find one port for all addresses */
 	NETS = 16,		/* networks a side (-A, -B) */
-	CONTEST = 3,		/* quick replacements in a row */
+	CONTEST = 3,		/* quick replacements: a side is contested */
 	SCRAPES = 4,		/* metrics clients at a time (-m) */
 	REQUEST_MAX = 2048,	/* bytes in the first line of a request */
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
 	NAME_SIZE = 64,		/* characters in a name (-n) */
-	ROW_SIZE = 80,		/* more than a row of the trace, bytes */
+	ROW_SIZE = 80,		/* bytes; a row of the trace has fewer */
 	SAVE_PATH = 4096,	/* bytes in the name of a file (-f) */
-	TEXT_SIZE = 8192,	/* bytes in what is written at once */
+	TEXT_SIZE = 8192,	/* bytes in the page */
 	PIPE_SAFE = PIPE_BUF < TEXT_SIZE / 2 ? PIPE_BUF : TEXT_SIZE / 2
 };
 
@@ -134,21 +137,21 @@ enum {
 #define SECONDS_MAX 1e9		/* in an argument; 31 years */
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
-#define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
-#define QUICK MINUTE		/* replaced within this: quick */
-#define SLOW_MIN (5 * SECOND)	/* a sender waits so long: that is told */
-#define RUN_QUIET (5 * MINUTE)	/* without an event: a run is over */
-#define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
-#define PAUSE_MIN SECOND	/* a wait so much too long was a pause */
-#define ASK_FIRST (MSEC / 4)	/* between questions for room, at first */
-#define ASK_LAST (50 * MSEC)	/* and in the long run */
+#define PATIENCE (2 * SECOND)	/* longest stop, metrics request, end of -o */
+#define QUICK MINUTE		/* a replacement within this is quick */
+#define SLOW_MIN (5 * SECOND)	/* a receiver that needs longer is slow */
+#define RUN_QUIET (5 * MINUTE)	/* without an event: the run ends */
+#define WAIT_MAX (1000000 * SECOND) /* longer waits fail on some systems */
+#define PAUSE_MIN SECOND	/* a wait too long by this was a pause */
+#define ASK_FIRST (MSEC / 4)	/* from ask to ask for room, at first */
+#define ASK_LAST (50 * MSEC)	/* and at most */
 
 /* ---- Types and state ------------------------------------------------- */
 
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
 
-/* Why bytes are dropped, why a newcomer is refused, why a client goes.  What
- * comes in runs is first. */
+/* Reasons to drop bytes (up to ENDED), to refuse a newcomer (up to LIMIT), to
+ * close a client (from REPLACED).  Those before RUNS are logged in runs. */
 enum reason { OVERFLOWN, EXPIRED, ENDED, DENIED, BUSY, LIMIT, REPLACED, RUNS,
     END = RUNS, RESET, IDLE, STALLED, DEAD, SHUTDOWN, FAILED, SESSION, REASONS,
     STAYS = REASONS };
@@ -161,51 +164,51 @@ static const char *const reason_names[] = { "overflow", "expired", "session",
     "timeout cause=idle", "timeout cause=write", "timeout cause=keepalive",
     "shutdown", "error", "session" };
 
-/* A queue of bytes in a circle.  The circle is READ_SMALL bytes larger than
- * what may be held, and as many bytes lie behind it, so a small read always has
- * a place in one piece. */
+/* A queue of bytes in a circle.  The circle has READ_SMALL bytes more than may
+ * be held, and READ_SMALL bytes follow it.  So a small read always fits in one
+ * piece. */
 struct ring {
 	size_t capacity;	/* bytes in the circle: -b and READ_SMALL */
 	size_t start, used;	/* offset of the oldest byte; bytes held */
-	size_t away;		/* how many of these are on their way */
+	size_t away;		/* how many of these a socket has got */
 	unsigned char bytes[(BUFFER_MAX) + 2 * READ_SMALL];
 };
 
-/* A run of equal events: drops, newcomers that are refused, clients that
- * replace each other.  It is told at once, then ever more rarely, and at its
+/* A run of equal events: drops, newcomers that are refused, or clients that
+ * replace each other.  It is logged at once, then ever more rarely, and at its
  * end. */
 struct run {
 	int64_t began;		/* when its first event was; 0: no run */
 	int64_t last;		/* when its last one was */
-	int64_t told;		/* when a line last told of it; 0: never */
-	uint64_t count, untold;	/* clients or bytes; not told yet */
-	uint64_t session;	/* of the last event: who sent what is lost */
-	char peer[ADDRESS_SIZE]; /* or who was replaced or refused */
+	int64_t told;		/* when it was last logged; 0: not yet */
+	uint64_t count, untold;	/* clients or bytes; not logged yet */
+	uint64_t session;	/* of the client in the last event, or 0 */
+	char peer[ADDRESS_SIZE]; /* of that client, or "" */
 };
 
-/* One direction.  Counts are of all time. */
+/* One direction.  Counts are totals since the start. */
 static struct flow {
 	const char *name;	/* "A->B" */
 	struct side *from, *to;
 	struct ring ring;
 	uint64_t received, sent, dropped; /* bytes; sent: acknowledged */
 	uint64_t unacked;	/* bytes that came back at a disconnect */
-	uint64_t session;	/* who sent last */
-	uint64_t drops;		/* reads dropped, and expiries */
-	uint64_t slow;		/* 1: it was told that its sender waits */
-	int64_t slow_since;	/* when that began */
+	uint64_t session;	/* of the client that sent last */
+	uint64_t drops;		/* times that bytes were dropped */
+	uint64_t slow;		/* 1 from event=slow to event=slow_end */
+	int64_t slow_since;	/* when the wait for that began */
 	int64_t marked;		/* since when its sender waits, or 0 */
-	uint64_t mark;		/* sent, when all held then has gone */
-	uint64_t rated;		/* sent, when the rate was last made */
+	uint64_t mark;		/* what sent will be when all held then went */
+	uint64_t rated;		/* sent, when rate was last computed */
 	double rate;		/* bytes a second, for the live line (-t) */
 } flows[SIDES];		/* by the side that the bytes come from */
 
-/* What a client is.  Only the newest of a side is other than LEAVING. */
+/* What a client does.  Only the newest of a side is other than LEAVING. */
 enum state {
 	OPEN,			/* it is read and sent to */
 	HALF_CLOSED,		/* its EOF was read; -e still sends to it */
 	SILENT,			/* like OPEN; it acknowledges nothing */
-	LEAVING			/* it is read for what had arrived */
+	LEAVING			/* what had arrived is read; then closed */
 };
 
 /* One connection. */
@@ -213,27 +216,27 @@ struct client {
 	int fd;			/* its socket */
 	enum state state;
 	enum reason reason;	/* why it is leaving */
-	char detail[80];	/* of that: " by=PEER", " error=TEXT" or "" */
-	int level;		/* of the line that tells it */
+	char detail[80];	/* " by=PEER", " error=TEXT" or "" */
+	int level;		/* log level for its leaving */
 	char peer[ADDRESS_SIZE];
 	uint64_t session;	/* number of the connection, from 1 */
-	uint64_t partner;	/* -o: that of the other side's; 0: none yet */
+	uint64_t partner;	/* -o: session of its partner; 0: none yet */
 	uint64_t received, sent; /* bytes; sent: acknowledged */
 	size_t unacked;		/* bytes that came back from it */
-	size_t unread;		/* LEAVING, a stop: bytes still to read */
-	int told;		/* a line told that it waits to be read */
-	int shut;		/* a stop, -o: it was sent EOF */
-	int error;		/* of a socket that both ends have finished */
-	int watched;		/* in the read set of the last wait */
-	size_t unasked;		/* sent since the last question, bytes */
-	int64_t ask_wait;	/* until the next one, if room is short */
-	int64_t asked;		/* when acknowledgements were asked for */
+	size_t unread;		/* LEAVING or a stop: bytes still to read */
+	int told;		/* event=leaving was logged */
+	int shut;		/* it was sent EOF (a stop, -o) */
+	int error;		/* errno kept by socket_unacked(), or 0 */
+	int watched;		/* it was in the read set of the last wait */
+	size_t unasked;		/* bytes sent since the last ask */
+	int64_t ask_wait;	/* until the next ask, if room is short */
+	int64_t asked;		/* when the code last asked */
 	int64_t since;		/* when it came */
 	int64_t ended;		/* when its EOF was read, else 0 */
 	int64_t silenced;	/* when it became SILENT */
 	int64_t heard;		/* when it last sent, or was not read */
-	int64_t took;		/* it acknowledged, or nothing was held */
-	int64_t alive;		/* when it acknowledged or sent */
+	int64_t took;		/* last acknowledged, or nothing was held */
+	int64_t alive;		/* when it last acknowledged or sent */
 };
 
 static struct side {
@@ -241,34 +244,34 @@ static struct side {
 	struct flow *in, *out;	/* from its clients; to them */
 	struct client clients[CLIENTS]; /* the oldest first */
 	int count;		/* of clients */
-	int64_t left;		/* when the last one left; the start */
-	int64_t heard;		/* when one last sent; the start */
-	uint64_t connects, counts[REASONS]; /* came; went or were refused */
+	int64_t left;		/* when the last client left, or the start */
+	int64_t heard;		/* when a client last sent, or the start */
+	uint64_t connects, counts[REASONS]; /* let in; closed or refused */
 
-	/* Those who may come (-A, -B); everyone if there are none. */
+	/* Networks that are let in (-A, -B); without any, all are. */
 	struct net {
 		int family;		/* AF_INET or AF_INET6 */
 		size_t bits;		/* that have to agree, 0 to 128 */
 		unsigned char bytes[16];
 	} nets[NETS];
 	int net_count;
-	struct run runs[RUNS];	/* newcomers; drops of its bytes */
+	struct run runs[RUNS];	/* drops of its bytes; newcomers */
 	int quick;		/* replacements in a row, each within QUICK */
 } sides[SIDES];
 
 /* A socket that clients dial. */
 static struct listener {
 	int fd, service;	/* the socket; SIDE_A, SIDE_B or METRICS */
-	int64_t rest_until;	/* if accept() failed for a lack, else 0 */
+	int64_t rest_until;	/* accept() failed: when to retry; else 0 */
 	char address[ADDRESS_SIZE];
 } listeners[LISTENERS];
 
 /* A client of the metrics port. */
 static struct scrape {
 	int fd;			/* 0 when free */
-	int answered;		/* what still comes is thrown away */
-	int in_head;		/* the request line is whole */
-	int at_begin;		/* of a line of the head */
+	int answered;		/* what it still sends is ignored */
+	int in_head;		/* the request line is complete */
+	int at_begin;		/* at the begin of a line of the head */
 	int64_t deadline;	/* when it is closed at the latest */
 	size_t used;		/* bytes of the request line so far */
 	char request[REQUEST_MAX];
@@ -285,8 +288,8 @@ static struct {
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
 	struct place {
-		char host[256];		/* or empty, which means */
-		int flags;		/* all (AI_PASSIVE) or loopback (0) */
+		char host[256];		/* empty: depends on flags */
+		int flags;		/* AI_PASSIVE: all; 0: loopback */
 		int port;		/* 0: any free one; -1: nowhere */
 	} places[SERVICES];	/* operands, -m */
 } conf = {
@@ -298,22 +301,22 @@ static struct {
 };
 
 static int listener_count;
-static char page[TEXT_SIZE];	/* what is about to be written */
+static char page[TEXT_SIZE];	/* text that is about to be written */
 static size_t page_used;	/* bytes of it */
 static int fd_top;		/* highest descriptor the loop ever watched */
 static int64_t now;		/* what clock_read() said, once a turn */
-static int64_t stop_time = NEVER; /* when stopping is over, once begun */
+static int64_t stop_time = NEVER; /* when a stop has to end */
 static int64_t totals_last;	/* when -t was last done */
 static int64_t started;		/* when the bridge started */
 static uint64_t sessions;	/* connections so far */
-static uint64_t accept_failures; /* for a lack, by any port */
-static uint64_t log_lost, log_told; /* lines not written; what was told */
-static int live, live_shown;	/* -t keeps a line in place; it is there */
-static int is_shared[STDERR_FILENO + 1]; /* a terminal of others, too */
+static uint64_t accept_failures; /* accept_failed, any port */
+static uint64_t log_lost, log_told; /* lines lost; of these logged */
+static int live, live_shown;	/* -t redraws one line; it is shown */
+static int is_shared[STDERR_FILENO + 1]; /* a terminal that others use, too */
 static int syslog_fd = -1;	/* to syslogd (-s), or -1 */
 static int in_journal;		/* standard error is read by journald */
-static int save_fd = -1, save_loaded; /* of -f; it held something */
-static char save_new[SAVE_PATH]; /* the file that a stop writes first */
+static int save_fd = -1, save_loaded; /* of save_new; -f was read */
+static char save_new[SAVE_PATH]; /* a stop writes this, then renames it */
 static unsigned changes;	/* clients that came, left or changed state */
 static sigset_t wait_mask;	/* signals blocked while pselect waits */
 static int64_t signals_heard;	/* when a wait last let signals in */
