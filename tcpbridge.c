@@ -138,7 +138,7 @@ enum {
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
 #define PATIENCE (2 * SECOND)	/* longest stop, metrics request, end of -o */
-#define QUICK MINUTE		/* a replacement within this is quick */
+#define QUICK MINUTE		/* replaced this soon after it came: quick */
 #define SLOW_MIN (5 * SECOND)	/* a receiver that needs longer is slow */
 #define RUN_QUIET (5 * MINUTE)	/* without an event: the run ends */
 #define WAIT_MAX (1000000 * SECOND) /* longer waits fail on some systems */
@@ -376,8 +376,8 @@ write_shared(int fd, const char *bytes, size_t size)
 	return n;
 }
 
-/* Writes to a descriptor that takes something now.  A pipe takes PIPE_BUF bytes
- * then (POSIX).  Returns how many bytes went, 0 if none. */
+/* Writes without blocking what a descriptor takes.  A pipe that is ready takes
+ * PIPE_BUF bytes (POSIX).  Returns how many bytes went, 0 if none. */
 static size_t
 write_now(int fd, const char *bytes, size_t size)
 {
@@ -399,8 +399,8 @@ write_now(int fd, const char *bytes, size_t size)
 }
 
 /* Writes the page; returns 0 if the descriptor does not take all of it now.
- * Descriptors 0 to 2 are shared with others, so they stay blocking: a stopped
- * terminal or a full pipe must not stop the bridge. */
+ * Descriptors 0 to 2 are shared with other programs, so they stay blocking.  A
+ * stopped terminal or a full pipe must not stop the bridge. */
 static int
 page_write(int fd)
 {
@@ -420,8 +420,8 @@ page_write(int fd)
 	return done == page_used;
 }
 
-/* Adds what syslog(3) puts before a message, as RFC 3164 has it: priority,
- * local time, who sends. */
+/* Adds what syslog(3) puts before a message (RFC 3164): priority, local time,
+ * program. */
 static void
 page_add_syslog(int level)
 {
@@ -451,8 +451,8 @@ syslog_open(void)
 	return connect(syslog_fd, (struct sockaddr *)&address, sizeof address);
 }
 
-/* Sends the page to syslogd; returns 0 if it is not taken now.  One that was
- * started again has a new socket. */
+/* Sends the page to syslogd; returns 0 if syslogd does not take it now.  After
+ * a restart syslogd has a new socket, so the bridge connects again. */
 static int
 syslog_send(void)
 {
@@ -510,7 +510,7 @@ log_write(void)
 	return done;
 }
 
-/* Begins a line.  The live line makes way. */
+/* Begins a line, and erases the live line. */
 static void
 log_begin(int level, const char *event)
 {
@@ -521,9 +521,9 @@ log_begin(int level, const char *event)
 	page_add("event=%s ", event);
 }
 
-/* Logs an event, one line, with a level of syslog(3).  LOG_NOTICE is what was
- * asked for, so it is logged under -q, too.  Lines that were lost before are
- * counted in a line of their own. */
+/* Logs an event, one line, with a level of syslog(3).  LOG_NOTICE is for what
+ * the user asked for: -q logs it, too.  Lines that were lost before are counted
+ * in a line of their own. */
 static void
 log_event(int level, const char *event, const char *format, ...)
 {
@@ -535,7 +535,7 @@ log_event(int level, const char *event, const char *format, ...)
 		log_begin(LOG_WARNING, "log_lost");
 		page_add("lines=" U64, log_lost - log_told);
 		if (!log_write()) {
-			log_lost++;	/* nor is this one written */
+			log_lost++;	/* this line is lost, too */
 			return;
 		}
 		log_told = log_lost;
@@ -548,8 +548,9 @@ log_event(int level, const char *event, const char *format, ...)
 		log_lost++;
 }
 
-/* Ends a program that can't start (2: wrong usage) or go on: one line.  What
- * the user typed may hold control characters; they are made harmless. */
+/* Prints why the program can't start or go on, in one line, and ends it.
+ * Status 2 is wrong usage.  Control characters, which the user may have typed,
+ * become '?'. */
 static void
 fatal(int status, const char *format, ...)
 {
@@ -608,7 +609,7 @@ ring_piece(const struct ring *ring, size_t from, size_t size)
 	return size < ring->capacity - from ? size : ring->capacity - from;
 }
 
-/* Copies bytes to the begin of the circle.  A loop, for the provers. */
+/* Copies bytes to the begin of the circle.  A loop can be proved. */
 /*@ requires \valid(ring) && size <= from && size <= READ_SMALL;
   @ requires from + size <= BUFFER_MAX + 2 * READ_SMALL;
   @ assigns ring->bytes[0 .. size - 1];
@@ -649,9 +650,9 @@ ring_put(struct ring *ring, size_t size)
 	ring->used += size;
 }
 
-/* Gives up the oldest bytes; those on their way are the first.  What is left
- * moves to the begin of the circle where it is little, so light traffic touches
- * few pages. */
+/* Removes the oldest bytes; those that are away are the first.  If few are
+ * left, they move to the begin of the circle, so light traffic touches few
+ * pages. */
 /*@ requires sound(ring) && size <= ring->used;
   @ assigns ring->used, ring->start, ring->away,
   @     ring->bytes[0 .. READ_SMALL - 1];
@@ -673,7 +674,7 @@ ring_take(struct ring *ring, size_t size)
 	ring->start = 0;
 }
 
-/* Gives up what is not on its way; returns how many bytes these were. */
+/* Removes the bytes that are not away; returns how many these were. */
 /*@ requires sound(ring);
   @ assigns ring->used;
   @ ensures sound(ring) && ring->used == ring->away;
@@ -687,7 +688,7 @@ ring_cut(struct ring *ring)
 	return size;
 }
 
-/* Held bytes that no socket has. */
+/* How many held bytes are not away. */
 /*@ requires sound(ring);
   @ assigns \nothing;
   @ ensures \result == ring->used - ring->away; */
@@ -699,8 +700,8 @@ ring_unsent(const struct ring *ring)
 
 /* ---- Sockets --------------------------------------------------------- */
 
-/* CLOCK_MONOTONIC, microseconds.  One second is added, so a time of 0 ("never")
- * always lies a second in the past. */
+/* CLOCK_MONOTONIC, microseconds.  One second is added, so a time of 0 always
+ * lies a second in the past. */
 static int64_t
 clock_read(void)
 {
@@ -710,7 +711,7 @@ clock_read(void)
 	return ((int64_t)time.tv_sec + 1) * SECOND + time.tv_nsec / 1000;
 }
 
-/* A time and a duration, of which each may be NEVER. */
+/* A time plus a duration; NEVER if one of them is NEVER. */
 static int64_t
 after(int64_t time, int64_t span)
 {
@@ -742,8 +743,9 @@ host_length(const char *peer)
 	return (size_t)(strrchr(peer, ':') - peer);
 }
 
-/* Makes a socket fit for the loop: non-blocking, closed on exec, and below
- * FD_SETSIZE, or it would be written past an fd_set.  Returns 0 if it can't. */
+/* Makes a socket fit for the loop: non-blocking and closed on exec.  Returns 0
+ * if it can't.  A descriptor of FD_SETSIZE or more would be written past the
+ * end of an fd_set. */
 static int
 socket_prepare(int fd)
 {
@@ -757,15 +759,15 @@ socket_prepare(int fd)
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) >= 0;
 }
 
-/* Sets an option that the bridge works without; a failure is no matter. */
+/* Sets an option that the bridge can work without; ignores a failure. */
 static void
 socket_option(int fd, int level, int option, int value)
 {
 	setsockopt(fd, level, option, &value, sizeof value);
 }
 
-/* Sets the options of a client's socket.  Not TCP_USER_TIMEOUT: Linux times it
- * from the first window probe, and ends peers that read slowly but well. */
+/* Sets the options of a client's socket.  Not TCP_USER_TIMEOUT: Linux counts it
+ * from the first window probe, and so ends peers that read slowly. */
 static void
 socket_tune(int fd)
 {
@@ -785,29 +787,29 @@ socket_tune(int fd)
 #elif defined TCP_KEEPALIVE	/* its name on macOS */
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPALIVE, idle);
 #endif
-	/* OpenBSD and Haiku have neither: the system's own times count. */
+	/* OpenBSD and Haiku have only the system's own times. */
 #if defined TCP_KEEPINTVL && defined TCP_KEEPCNT
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (idle + 2) / 3);
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
 #endif
 }
 
-/* What tells how many bytes the peer's system has not acknowledged yet. */
+/* The request for how many bytes the peer's system has not acknowledged. */
 #if defined SO_NWRITE
 #define ACKS "SO_NWRITE"	/* macOS */
 #elif defined FIONWRITE
 #define ACKS "FIONWRITE"	/* FreeBSD, NetBSD */
 #elif defined __linux__ && defined TIOCOUTQ
-#define ACKS "TIOCOUTQ"		/* elsewhere it is for terminals only */
-#define FIN_COUNTS 1		/* as a byte, here alone */
+#define ACKS "TIOCOUTQ"		/* other systems: for terminals only */
+#define FIN_COUNTS 1		/* TIOCOUTQ counts the FIN as a byte */
 #else
-#define ACKS "none"		/* what the system took counts */
+#define ACKS "none"		/* bytes that the system took count as sent */
 #endif
 #ifndef FIN_COUNTS
 #define FIN_COUNTS 0
 #endif
 
-/* The error of a connection that has failed, though nothing read it yet. */
+/* The pending error of a socket, which the system then forgets; 0 if none. */
 static int
 socket_error(int fd)
 {
@@ -819,11 +821,11 @@ socket_error(int fd)
 }
 
 /* How many of the bytes that are away are not acknowledged; 0 if the system
- * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
- * send buffer then (soisdisconnected), so there the figure counts only where
- * the socket is still connected after it was asked for.  A connection that both
- * ends have finished is disconnected, too; without an error all has arrived.
- * The system tells the error once, so it is kept. */
+ * can't tell.  On Linux the figure is exact after a reset, too.  FreeBSD
+ * empties the send buffer when it disconnects (soisdisconnected), so there the
+ * figure counts only if the socket is still connected afterwards.  A BSD also
+ * disconnects when both ends have finished; without an error all has arrived
+ * then.  The system gives an error only once, so it is kept. */
 static size_t
 socket_unacked(int fd, size_t away, int finished, int *error)
 {
@@ -856,10 +858,11 @@ socket_unacked(int fd, size_t away, int finished, int *error)
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
-/* How many bytes have arrived and were not read.  Without FIONREAD a program
- * can only look at the first ones; if these are many, there may be "some". */
+/* How many bytes have arrived and were not read.  Without FIONREAD the bridge
+ * can only peek at the first ones; if they fill its buffer, the guess is
+ * returned. */
 static size_t
-socket_unread(int fd, size_t some)
+socket_unread(int fd, size_t guess)
 {
 	ssize_t seen;
 	char bytes[READ_SMALL];
@@ -872,18 +875,18 @@ socket_unread(int fd, size_t some)
 	seen = recv(fd, bytes, sizeof bytes, MSG_PEEK);
 	if (seen <= 0)
 		return 0;
-	return (size_t)seen < sizeof bytes ? (size_t)seen : some;
+	return (size_t)seen < sizeof bytes ? (size_t)seen : guess;
 }
 
-/* How a connection ends, though nobody has read that yet. */
+/* How a connection has ended, before recv() says so. */
 enum ending {
 	GOES_ON,
-	HAS_EOF,		/* behind bytes that were not read, perhaps */
+	HAS_EOF,		/* perhaps behind unread bytes */
 	IS_BROKEN		/* SO_ERROR tells how */
 };
 
 #if defined __linux__ && defined TCP_INFO
-/* SO_ERROR would also tell, and forget, errors that a connection survives. */
+/* Not SO_ERROR: it gives, and forgets, errors that a connection survives. */
 static enum ending
 socket_ending(int fd)
 {
@@ -896,9 +899,9 @@ socket_ending(int fd)
 	return info.tcpi_state == TCP_CLOSE_WAIT ? HAS_EOF : GOES_ON;
 }
 
-/* Whether the peer's system lives, and has acknowledged all that it had room
- * for: its program takes nothing.  A system that is cut off leaves bytes in
- * flight, or does not answer window probes.  -1: this system can't tell. */
+/* Whether the peer's system answers, but has no room, as its program takes
+ * nothing.  If the system is cut off, bytes stay in flight or window probes get
+ * no answer.  -1: this system can't tell. */
 static int
 socket_window_shut(int fd)
 {
@@ -930,11 +933,11 @@ socket_window_shut(int fd)
 }
 #endif
 
-/* Opens one more listener, unless there is one at that address, and gives the
- * address its port; returns errno or 0.  SO_REUSEADDR lets a restart bind while
- * connections are in TIME_WAIT; SO_REUSEPORT would let a second bridge steal
- * half of the clients.  SO_OOBINLINE is inherited by what is accepted, so an
- * urgent byte that comes first stays in the stream. */
+/* Opens one more listener, unless there is one at that address, and stores the
+ * port in info; returns errno or 0.  SO_REUSEADDR lets a restart bind while
+ * connections are in TIME_WAIT.  SO_REUSEPORT would give half of the clients to
+ * a second bridge.  Accepted sockets inherit SO_OOBINLINE, so an urgent byte
+ * that comes first stays in the stream. */
 static int
 listener_open(struct addrinfo *info, int service)
 {
@@ -969,7 +972,7 @@ listener_open(struct addrinfo *info, int service)
 	return 0;
 }
 
-/* Closes all listeners but the first ones, of which so many stay. */
+/* Closes the last listeners until this many are left. */
 static void
 listeners_close(int left)
 {
@@ -987,7 +990,7 @@ address_port(struct addrinfo *info)
 	return &((struct sockaddr_in *)address)->sin_port;
 }
 
-/* Whether a system without that family fails so. */
+/* Whether the error means that the system lacks IPv4 or IPv6. */
 static int
 family_is_missing(int error, const char *address)
 {
@@ -996,7 +999,7 @@ family_is_missing(int error, const char *address)
 	    strncmp(address, "[::]:", 5) == 0));
 }
 
-/* What is wrong with an address that can't be bound, if it shows. */
+/* A hint why an address can't be bound, or "". */
 static const char *
 address_hint(const struct addrinfo *info)
 {
@@ -1012,10 +1015,10 @@ address_hint(const struct addrinfo *info)
 	return "";
 }
 
-/* Opens a listener for each address of a list.  For port 0 all get the number
- * that the system chose for the first.  Returns EADDRINUSE if one of the others
- * can't have that number, else 0 or the error of a family that is missing.
- * Another failure ends the program. */
+/* Opens a listener for each address of a list.  For port 0 the system chooses a
+ * port for the first, and the others get the same one.  Returns EADDRINUSE if
+ * that port is in use at one of the others, the error if the last family is
+ * missing, or 0.  Any other failure ends the program. */
 static int
 addresses_open(struct addrinfo *list, int service)
 {
@@ -1046,7 +1049,7 @@ addresses_open(struct addrinfo *list, int service)
 }
 
 /* Opens the listeners of a service.  A port that the system chose may be in use
- * at the next address; then it chooses again. */
+ * at the next address; then another one is tried. */
 static void
 service_open(int service)
 {
@@ -1098,8 +1101,8 @@ page_add_row(const unsigned char *bytes, size_t size, size_t offset)
 	page_add("%08zx  %.*s\n", offset, (int)(52 + size), row);
 }
 
-/* Writes received bytes for -x.  How many bytes standard output did not take is
- * said next time, and at the end (size 0). */
+/* Writes received bytes for -x.  Counts the bytes that standard output did not
+ * take; the next call writes that count, the last one with size 0. */
 static void
 trace_bytes(const char *dir, uint64_t session, const unsigned char *bytes,
     size_t size)
