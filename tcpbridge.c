@@ -1134,7 +1134,7 @@ trace_bytes(const char *dir, uint64_t session, const unsigned char *bytes,
 
 /* ---- Sides and what they are asked ----------------------------------- */
 
-/* How a line names a client; NULL is none. */
+/* The peer of a client as the log has it; NULL is no client. */
 static const char *
 client_peer(const struct client *client)
 {
@@ -1159,7 +1159,7 @@ side_receiver(struct side *side)
 	return newest->state == LEAVING ? NULL : newest;
 }
 
-/* The same, if it is also present: it acknowledges what it is sent. */
+/* The receiver, unless it is silent. */
 static struct client *
 side_present(struct side *side)
 {
@@ -1181,7 +1181,7 @@ state_name(void)
 	return names[a + 2 * b];
 }
 
-/* When -H is over for what waits for a side; NEVER while one is present. */
+/* When -H is over for the bytes held for a side; NEVER while one is present. */
 static int64_t
 side_expires_at(struct side *side)
 {
@@ -1211,8 +1211,8 @@ side_sender(struct side *side)
 	return oldest;
 }
 
-/* -o: what a client sends is for its partner alone.  STORE stands for no
- * objection. */
+/* -o: what a client sends is for its partner alone.  STORE means that the
+ * session allows it, whether there is room or not. */
 static enum intake
 session_intake(const struct flow *flow)
 {
@@ -1223,14 +1223,14 @@ session_intake(const struct flow *flow)
 		return STORE;
 	if (receiver != NULL && receiver->session == sender->partner)
 		return STORE;
-	/* The partner has left, or there will be none. */
+	/* The partner has left, or the sender left before one came. */
 	if (sender->partner != 0 || sender->state == LEAVING)
 		return DROP;
-	/* The receiver is of the session before, and will go. */
+	/* The receiver is of the session before, and will be closed. */
 	return receiver != NULL ? WAIT : STORE;
 }
 
-/* -o: whether a client had a partner, and that one has left. */
+/* -o: whether a client had a partner that has left. */
 static int
 session_is_over(const struct side *side, const struct client *client)
 {
@@ -1248,10 +1248,10 @@ flow_intake(const struct flow *flow)
 	int has_room = flow->ring.used < conf.capacity;
 	enum intake intake = session_intake(flow);
 
-	/* Of another session than the receiver. */
+	/* -o does not let the receiver have it, or not yet. */
 	if (intake != STORE)
 		return intake;
-	/* -H is over: it is too late for what comes, too. */
+	/* -H is over: new bytes are dropped, too. */
 	if (now >= side_expires_at(flow->to))
 		return DROP;
 	/* A stop takes all that has arrived, while there is room. */
@@ -1268,7 +1268,7 @@ flow_intake(const struct flow *flow)
 	return has_room ? STORE : WAIT;
 }
 
-/* Whether a sender is held back, or would be but for -g. */
+/* Whether a receiver holds its sender back, or would but for -g. */
 static int
 flow_waits(const struct flow *flow)
 {
@@ -1277,7 +1277,8 @@ flow_waits(const struct flow *flow)
 	    ring_unsent(&flow->ring) >= HIGH_WATER));
 }
 
-/* Whether a sender waits for acknowledgements alone: they would make room. */
+/* Whether a sender waits for room in the ring, and acknowledgements would make
+ * some. */
 static int
 flow_is_short(const struct flow *flow)
 {
@@ -1304,9 +1305,8 @@ wants_write(struct side *side)
 	    ring_unsent(&side->out->ring) > 0;
 }
 
-/* Whether newcomers are accepted.  Where all places are taken by clients that
- * wait to be read, the next ones wait in the listen backlog: they may have sent
- * something. */
+/* Whether newcomers are accepted.  If all places of a side are taken, they wait
+ * in the listen backlog, as they may have sent bytes. */
 static int
 wants_accept(const struct listener *listener)
 {
@@ -1329,8 +1329,8 @@ run_note(struct run *run, uint64_t count, uint64_t session, const char *peer)
 	memcpy(run->peer, peer, strlen(peer) + 1);
 }
 
-/* When a run is told next, if there is anything to tell: at once, then 1, 10
- * and 60 seconds after it began, then each minute, after an hour each hour. */
+/* When a run is logged next, if it has news: at once, then 1, 10 and 60 seconds
+ * after it began, then each minute, after an hour each hour. */
 static int64_t
 run_tells_at(const struct run *run)
 {
@@ -1349,14 +1349,14 @@ run_tells_at(const struct run *run)
 	return run->told + (age < HOUR ? MINUTE : HOUR);
 }
 
-/* When a run is over, if nothing more of it happens. */
+/* When a run is over, unless another event comes. */
 static int64_t
 run_ends_at(const struct run *run)
 {
 	return run->began != 0 ? run->last + RUN_QUIET : NEVER;
 }
 
-/* Tells what is new of a run. */
+/* Logs what is new of a run. */
 static void
 run_tell(struct side *side, enum reason reason)
 {
@@ -1381,7 +1381,7 @@ run_tell(struct side *side, enum reason reason)
 	run->untold = 0;
 }
 
-/* Tells the rest of the runs of a side before this one. */
+/* Logs what is new of the runs of a side, up to the given reason. */
 static void
 side_tell_rest(struct side *side, enum reason end)
 {
@@ -1392,7 +1392,7 @@ side_tell_rest(struct side *side, enum reason end)
 			run_tell(side, reason);
 }
 
-/* Nobody was replaced, or refused, for a while. */
+/* Ends a run of newcomers refused, or of clients replaced. */
 static void
 run_end(struct side *side, enum reason reason)
 {
@@ -1441,8 +1441,8 @@ flow_drop(struct flow *flow, size_t size, uint64_t session,
 	run_note(&flow->from->runs[reason], size, session, "");
 }
 
-/* Bytes are stored again.  That ends runs of drops a second after the last;
- * before, drops and small reads may alternate. */
+/* Bytes are stored again.  This ends runs of drops one second after the last
+ * drop.  Within that second small reads may be stored between drops. */
 static void
 flow_stored(struct flow *flow)
 {
@@ -1462,14 +1462,14 @@ flow_stored(struct flow *flow)
 	    flow->name, flow->drops, flow->dropped);
 }
 
-/* Drops what is held in a direction, but for what is on its way. */
+/* Drops the held bytes of a direction that are not away. */
 static void
 flow_clear(struct flow *flow, enum reason reason)
 {
 	if (ring_unsent(&flow->ring) == 0)
 		return;
 	flow_drop(flow, ring_cut(&flow->ring), flow->session, reason);
-	flow->marked = 0;	/* what was marked is not there any more */
+	flow->marked = 0;	/* these bytes can't reach mark any more */
 }
 
 /* Why bytes that have just come are dropped. */
@@ -1482,8 +1482,8 @@ flow_drop_reason(const struct flow *flow)
 }
 
 /* -o: a client of this side has left.  What is held for it is dropped.  What it
- * sent goes to its partner; it is dropped, too, if there is none.  A stop tells
- * it all as lost. */
+ * sent goes to its partner, or is dropped if there is none.  A stop drops
+ * nothing here: event=stop counts it as lost. */
 static void
 session_end(struct side *side)
 {
@@ -1496,7 +1496,7 @@ session_end(struct side *side)
 
 /* ---- Clients: what each knows and how it changes --------------------- */
 
-/* A silent client is heard, or acknowledges: it is present again. */
+/* A silent client has sent or acknowledged something: it is present again. */
 static void
 client_resume(struct side *side, struct client *client)
 {
@@ -1508,8 +1508,8 @@ client_resume(struct side *side, struct client *client)
 	    SECS(now - client->silenced), state_name());
 }
 
-/* Asks the system what the client has acknowledged.  These bytes are sent, and
- * no longer held. */
+/* Asks what the client has acknowledged.  These bytes are sent, and no longer
+ * held. */
 static void
 client_ask(struct side *side, struct client *client)
 {
@@ -1536,7 +1536,7 @@ client_ask(struct side *side, struct client *client)
 		client_resume(side, client);
 }
 
-/* Asks for a count that is exact now. */
+/* Asks what the receiver of a side has acknowledged, if bytes are away. */
 static void
 side_ask(struct side *side)
 {
@@ -1547,7 +1547,7 @@ side_ask(struct side *side)
 }
 
 /* Drops what has waited for an absent side when -H is over.  A silent client
- * may be back, so it is asked first; what is on its way to it stays, for it may
+ * may be back, so it is asked first.  Bytes that are away stay, as they may
  * still arrive. */
 static void
 side_expire(struct side *side)
@@ -1568,8 +1568,9 @@ peer_is_same(const char *a, const char *b)
 	return strncmp(a, b, host_length(a) + 1) == 0;
 }
 
-/* How a line tells that a client goes: what somebody should look at is a
- * warning.  While a side is contested, its own lines tell of it. */
+/* The level of the lines for a client that leaves: a warning if somebody should
+ * look at it.  While a side is contested, event=contested counts its
+ * replacements, and each of them is a debug line. */
 static int
 client_level(const struct side *side, const struct client *client,
     enum reason reason, const char *newcomer)
@@ -1584,9 +1585,9 @@ client_level(const struct side *side, const struct client *client,
 	return peer_is_same(client->peer, newcomer) ? LOG_INFO : LOG_WARNING;
 }
 
-/* A client can't stay.  What it has not acknowledged waits for the next one.
- * What has arrived from it is read before it is closed.  The detail is who
- * replaces it, or what failed, or empty. */
+/* A client begins to leave.  What it has not acknowledged goes to the next
+ * client.  What has arrived from it is read before it is closed.  The detail is
+ * the peer that replaces it, or what failed, or "". */
 static void
 client_leave(struct side *side, struct client *client, enum reason reason,
     const char *detail)
@@ -1616,7 +1617,7 @@ client_leave(struct side *side, struct client *client, enum reason reason,
 	side_expire(side);
 }
 
-/* A call on its socket failed with this errno, which may mean nothing. */
+/* A call on a client's socket failed with errno.  Some values mean nothing. */
 static void
 client_fail(struct side *side, struct client *client, int error)
 {
@@ -1630,14 +1631,14 @@ client_fail(struct side *side, struct client *client, int error)
 		client_leave(side, client, FAILED, strerror(error));
 }
 
-/* It was sent EOF and all before that, and has nothing to say any more. */
+/* A client was sent EOF and all before that, and has sent its own EOF. */
 static void
 client_finish(struct side *side, struct client *client)
 {
 	client_leave(side, client, stop_time != NEVER ? SHUTDOWN : SESSION, "");
 }
 
-/* Its EOF was read. */
+/* The EOF of a client was read. */
 static void
 client_end(struct side *side, struct client *client)
 {
@@ -1655,8 +1656,9 @@ client_end(struct side *side, struct client *client)
 	    client->session);
 }
 
-/* Its system acknowledges nothing.  Its socket stays open: if the line comes
- * back, TCP delivers what is on its way.  Until then it counts as absent. */
+/* A client becomes silent: it acknowledges nothing.  Its socket stays open, for
+ * TCP delivers what is away if the line comes back.  Until then it counts as
+ * absent. */
 static void
 client_silence(struct side *side, struct client *client)
 {
@@ -1669,7 +1671,7 @@ client_silence(struct side *side, struct client *client)
 	    state_name());
 }
 
-/* Bytes came from a client, behind the last one that the ring holds. */
+/* Bytes came from a client.  They lie in the ring behind the held ones. */
 static void
 client_received(struct side *side, struct client *client, size_t size,
     size_t room)
@@ -1695,9 +1697,10 @@ client_received(struct side *side, struct client *client, size_t size,
 		client_resume(side, client);
 }
 
-/* Receives once from a client: what has room in one piece, or else a small read
- * that is stored or dropped whole.  No more is read than has room where nothing
- * may be dropped, and no more than had arrived from one that is leaving. */
+/* Receives once from a client: as much as has room in one piece, but up to
+ * READ_SMALL bytes in any case.  Such a small read is stored or dropped whole.
+ * If nothing may be dropped, no more is read than has room.  From a client that
+ * is leaving, no more is read than had arrived. */
 static void
 client_receive(struct side *side, struct client *client)
 {
@@ -1748,19 +1751,20 @@ client_send(struct side *side, struct client *client)
 		client_fail(side, client, errno);
 		return;
 	}
-	if (ring->away == 0) {		/* it owed nothing until now */
+	if (ring->away == 0) {		/* nothing was away until now */
 		client->alive = client->asked = now;
 		client->ask_wait = ASK_FIRST;
 	}
 	ring->away += (size_t)n;
 	client->unasked += (size_t)n;
-	if (client->state == SILENT)	/* there was room: is it back? */
+	if (client->state == SILENT)	/* it had room: is it back? */
 		client_ask(side, client);
 }
 
-/* Closes a client that has been read out.  The connection is aborted if its
- * bytes go to another client, or its system might still deliver them.  At a
- * stop without -f it may. */
+/* Closes a client that has been read out.  Bytes that it had not acknowledged
+ * go to another client.  So the connection is aborted, or its system might
+ * still deliver them.  At a stop without -f the newest client is not aborted,
+ * as no other client gets its bytes. */
 static void
 client_close(struct side *side, struct client *client)
 {
@@ -1771,7 +1775,7 @@ client_close(struct side *side, struct client *client)
 	    (stop_time == NEVER || *conf.file != '\0' || !is_newest))
 		setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abort_now,
 		    sizeof abort_now);
-	close(client->fd);	/* never again, also after EINTR */
+	close(client->fd);	/* once only, also after EINTR */
 	side->counts[client->reason]++;
 	side_ask(side);
 	log_event(client->level, "disconnect", "side=%s session=" U64
@@ -1787,7 +1791,7 @@ client_close(struct side *side, struct client *client)
 }
 
 /* Reads clients that are leaving, the oldest first, and closes those that are
- * read out.  Where one must wait for room, a line tells. */
+ * read out.  Logs, once, each one that has to wait. */
 static void
 side_drain(struct side *side)
 {
@@ -1815,7 +1819,7 @@ side_drain(struct side *side)
 
 /* ---- Newcomers ------------------------------------------------------- */
 
-/* Whether -A or -B lets a peer in; everyone where it is not given. */
+/* Whether an address is in a network. */
 static int
 net_has(const struct net *net, const unsigned char *bytes)
 {
@@ -1826,6 +1830,7 @@ net_has(const struct net *net, const unsigned char *bytes)
 	    ((net->bytes[whole] ^ bytes[whole]) & mask) == 0);
 }
 
+/* Whether -A or -B lets a peer in.  Where it is not given, everyone is. */
 static int
 side_admits(const struct side *side, const struct sockaddr_storage *peer)
 {
@@ -1844,7 +1849,7 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	return side->net_count == 0;
 }
 
-/* A newcomer is there: the client before it may have ended, or be back. */
+/* Before a newcomer is let in: has the client there ended, or is it back? */
 static void
 side_look(struct side *side)
 {
@@ -1895,8 +1900,8 @@ side_refuse(struct side *side, int fd, const char *peer, enum reason reason)
 	run_note(&side->runs[reason], 1, 0, peer);
 }
 
-/* A newcomer takes the place of a client.  Where this happens again and again,
- * two of them dial one port. */
+/* A newcomer replaces a client.  After CONTEST quick replacements in a row the
+ * side is contested: most often two programs dial one port. */
 static void
 side_replace(struct side *side, struct client *client, const char *newcomer)
 {
@@ -1922,7 +1927,7 @@ session_begin(struct side *side, struct client *client)
 	other->partner = client->session;
 }
 
-/* Lets a newcomer in.  From now on it is sent to. */
+/* Lets a newcomer in.  From now on the bridge sends to it. */
 static void
 side_come(struct side *side, int fd, const char *peer)
 {
@@ -1951,9 +1956,10 @@ side_come(struct side *side, int fd, const char *peer)
 	    state_name(), side->out->ring.used);
 }
 
-/* A newcomer.  Its peer is what accept() gave; getpeername() fails on one that
- * was already reset.  For that one macOS gives no address (xnu,
- * uipc_syscalls.c): it is served as "unknown:0", unless -A or -B is given. */
+/* Answers a newcomer.  Its address is from accept(), because getpeername()
+ * fails after a reset.  After a reset macOS gives accept() none (xnu,
+ * uipc_syscalls.c): then the newcomer is "unknown:0", and -A or -B denies
+ * it. */
 static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
     socklen_t length)
