@@ -2064,7 +2064,7 @@ live_add_side(const struct side *side, const struct client *client)
 	page_add_age(now - since);
 }
 
-/* Adds a direction: held bytes as a bar, what is sent on in a second. */
+/* Adds a direction: a bar for the held bytes, and the rate. */
 static void
 live_add_flow(const struct flow *flow)
 {
@@ -2077,7 +2077,7 @@ live_add_flow(const struct flow *flow)
 	page_add("B/s");
 }
 
-/* Adds a host; of one too long for the columns the end. */
+/* Adds a host, or its end if it is too long for the columns. */
 static void
 live_add_host(const char *host, size_t columns)
 {
@@ -2090,7 +2090,7 @@ live_add_host(const char *host, size_t columns)
 		    host + length - (columns - 3));
 }
 
-/* Draws the live line, what matters most first.  It is cut so that it never
+/* Draws the live line, what matters most first.  It is cut, so it never
  * wraps. */
 static void
 live_draw(void)
@@ -2305,8 +2305,8 @@ request_answer(char *request)
 	return "200 OK";
 }
 
-/* Answers a request at once.  A fresh socket takes a few kilobytes; if not, the
- * client sees less than the Content-Length. */
+/* Answers a request at once.  A new socket takes a few kilobytes; if it does
+ * not, the client gets fewer bytes than Content-Length. */
 static void
 scrape_answer(struct scrape *scrape)
 {
@@ -2329,9 +2329,9 @@ scrape_answer(struct scrape *scrape)
 	log_event(LOG_DEBUG, "request", "status=%.3s", status);
 }
 
-/* Takes a byte of a request.  Its first line is kept; empty lines before it and
- * the head behind it are not.  Returns 1 when the request is whole, or no text,
- * or its first line is too long. */
+/* Takes a byte of a request.  Keeps the first line; skips empty lines before it
+ * and the head after it.  Returns 1 when the request is complete, or has a NUL
+ * byte, or its first line is too long. */
 static int
 scrape_take(struct scrape *scrape, char c)
 {
@@ -2356,8 +2356,9 @@ scrape_take(struct scrape *scrape, char c)
 	return 1;
 }
 
-/* Reads a metrics client.  After the answer it is read until it closes: to
- * close with unread input would reset the connection under the answer. */
+/* Reads a metrics client.  After the answer it is read until it closes.  A
+ * close with unread input would reset the connection, and the answer might be
+ * lost. */
 static void
 scrape_read(struct scrape *scrape)
 {
@@ -2418,8 +2419,8 @@ stall_at(const struct side *side, const struct client *client)
 	return after(client->took, conf.stall);
 }
 
-/* When a client whose session is over is closed at the latest: it had time to
- * take what its partner had sent, and then to close. */
+/* When a client whose session is over is closed at the latest: it has had -w to
+ * take what its partner sent, or PATIENCE to close after that. */
 static int64_t
 session_closes_at(const struct side *side, const struct client *client)
 {
@@ -2430,8 +2431,8 @@ session_closes_at(const struct side *side, const struct client *client)
 	return after(client->took, conf.stall);
 }
 
-/* When a client is silent: it acknowledges nothing and sends nothing for twice
- * -k.  Keepalive is not sent while data is unacknowledged (tcp(7)). */
+/* When a client becomes silent: it has acknowledged and sent nothing for twice
+ * -k.  TCP sends no keepalive while bytes are unacknowledged (tcp(7)). */
 static int64_t
 silent_at(const struct side *side, const struct client *client)
 {
@@ -2441,7 +2442,7 @@ silent_at(const struct side *side, const struct client *client)
 	return client->alive + 2 * conf.keepalive;
 }
 
-/* When a sender that waits for its receiver need not wait any longer (-g). */
+/* When a receiver is stuck (-g), and its sender need not wait any longer. */
 static int64_t
 stuck_at(const struct flow *flow)
 {
@@ -2454,8 +2455,8 @@ stuck_at(const struct flow *flow)
 	return after(receiver->took, conf.grace);
 }
 
-/* When a receiver has had its time for what was held when its sender began to
- * wait. */
+/* When a receiver is slow: it has had SLOW_MIN for the bytes that were held
+ * when its sender began to wait. */
 static int64_t
 slow_at(const struct flow *flow)
 {
@@ -2463,9 +2464,10 @@ slow_at(const struct flow *flow)
 	    flow->marked + SLOW_MIN;
 }
 
-/* When to ask a client's system for acknowledgements.  This is often where room
- * is short; 20 times within -g or -w where bytes wait to be sent; else twice
- * within the time of -k, so an idle bridge wakes up once. */
+/* When to ask a client next.  Often, if room is short, at a stop, or if its
+ * session is over; 20 times within -g or -w, if bytes wait to be sent; else
+ * after half of -k or a quarter of -w.  Never if nothing is away, so an idle
+ * bridge sleeps. */
 static int64_t
 ask_at(const struct side *side, const struct client *client)
 {
@@ -2590,8 +2592,8 @@ save_head(char *head, int64_t left_b, int64_t left_a)
 	head[SAVE_HEAD - 1] = '\n';
 }
 
-/* Moves a number of bytes with read() or write(); returns 0, or -1 and errno,
- * which is 0 at the end of a file. */
+/* Reads or writes this many bytes; returns 0, or -1 and errno.  At the end of
+ * the file errno is 0. */
 static int
 file_read(int fd, void *bytes, size_t size)
 {
@@ -2652,7 +2654,8 @@ directory_of(const char *path, char *directory)
 		    path);
 }
 
-/* A name is made or removed on the disk once its directory is. */
+/* Writes a directory to the disk.  Only then is a name in it made or removed
+ * for good. */
 static void
 directory_sync(const char *path)
 {
@@ -2667,8 +2670,8 @@ directory_sync(const char *path)
 	close(fd);
 }
 
-/* Whether this is a plain file of this user; else errno is EPERM.  Somebody
- * else could have put another one there. */
+/* Whether this is a plain file of this user; else errno is EPERM.  Another user
+ * may have put a file or a link there. */
 static int
 save_is_plain(int fd)
 {
@@ -2681,7 +2684,7 @@ save_is_plain(int fd)
 	    file.st_nlink <= 1;
 }
 
-/* Ends the program for a file, with errno. */
+/* Ends the program, as errno says about a file. */
 static void
 save_fatal(const char *path)
 {
@@ -2689,7 +2692,7 @@ save_fatal(const char *path)
 	    "not a plain file of this user" : strerror(errno));
 }
 
-/* Whether the file that a stop writes has still its name. */
+/* Whether the open file still has the name save_new. */
 static int
 save_is_named(int fd)
 {
@@ -2699,8 +2702,8 @@ save_is_named(int fd)
 	    file.st_dev == named.st_dev && file.st_ino == named.st_ino;
 }
 
-/* Opens and locks the file that a stop would write.  Returns -1 and errno; that
- * is EAGAIN if another bridge has it, which may rename it before it ends. */
+/* Opens and locks the file that a stop would write.  Returns -1 and errno:
+ * EAGAIN if another bridge has locked it, or has just renamed it. */
 static int
 save_lock(void)
 {
@@ -2710,7 +2713,7 @@ save_lock(void)
 
 	if (!save_is_plain(fd))
 		return -1;
-	/* A file system without locks (ENOLCK) can't tell. */
+	/* Without locks in the file system (ENOLCK) nothing is known: go on. */
 	is_locked = fcntl(fd, F_SETLK, &lock) < 0 &&
 	    (errno == EACCES || errno == EAGAIN);
 	if (is_locked || !save_is_named(fd)) {
@@ -2723,8 +2726,8 @@ save_lock(void)
 	return fd;
 }
 
-/* Ends the program if the file that a stop would write is of another program,
- * or could not be given its name. */
+/* Ends the program if the file that a stop would write belongs to another
+ * program, or if its directory would not let a stop rename it. */
 static void
 save_try(void)
 {
@@ -2732,7 +2735,7 @@ save_try(void)
 	int fd = save_fd;
 	ssize_t n = read(fd, begin, sizeof begin);
 
-	save_fd = -1;		/* until it is known to be ours */
+	save_fd = -1;		/* or fatal() would remove the file */
 	if (n > 0 && memcmp(begin, SAVE_MAGIC, (size_t)n) != 0)
 		fatal(1, "-f: %s: not a file of tcpbridge", save_new);
 	directory_of(conf.file, directory);
@@ -2742,7 +2745,7 @@ save_try(void)
 }
 
 /* Opens the file that a stop would write, so a bad place is found at the start.
- * A bridge that is just stopping gets 3 seconds for it. */
+ * Waits up to 3 seconds for another bridge that is stopping. */
 static void
 save_open(void)
 {
@@ -2786,8 +2789,8 @@ save_take(int fd, struct flow *flow, unsigned long long size)
 	flow->received = size;
 }
 
-/* Takes what the last stop saved.  A file that is not whole, or of another
- * program, ends this one, and stays. */
+/* Takes what the last stop saved.  If the file is damaged, or of another
+ * program, this program ends, and the file stays. */
 static void
 save_load(void)
 {
@@ -2816,7 +2819,8 @@ save_load(void)
 	save_loaded = 1;
 }
 
-/* The bridge listens, so it owns what it took: the file is removed. */
+/* Removes the file that was loaded.  This is done when the bridge listens: if a
+ * start fails before, the file stays. */
 static void
 save_remove(void)
 {
@@ -2885,8 +2889,8 @@ save_end(void)
 
 /* ---- The loop -------------------------------------------------------- */
 
-/* Whether what has arrived from a side may wait for ever: there is no room for
- * it under -l, and nobody takes what would make room. */
+/* -l: whether what has arrived from a side may wait for ever: the ring has no
+ * room, and the receiver is absent or acknowledges nothing. */
 static int
 side_is_wedged(struct side *side)
 {
@@ -2899,10 +2903,11 @@ side_is_wedged(struct side *side)
 	    now - receiver->took >= conf.stall);
 }
 
-/* A client's time for taking bytes is over.  Its program hangs if its system
- * lives: the window is shut, or, where that is not told, it has sent something
- * lately, or nothing is on its way.  A silent one could not be heard then.  One
- * that can't be read out stays, for it may take bytes again. */
+/* The time of -w is over.  If the client's system answers, its program hangs,
+ * and the client is closed.  Where TCP_INFO does not tell, the system counts as
+ * answering if the client sent something lately, or nothing is away.  A client
+ * whose bytes have no room (-l) becomes silent instead, as it may take bytes
+ * again. */
 static void
 client_stall(struct side *side, struct client *client)
 {
@@ -2926,7 +2931,7 @@ client_review(struct side *side, struct client *client)
 
 	if (now >= ask_at(side, client)) {
 		client_ask(side, client);
-		/* Nothing new: the next question comes later. */
+		/* Nothing was acknowledged: wait longer. */
 		if (client->took < now)
 			client->ask_wait = sooner(2 * wait, ASK_LAST);
 	}
@@ -2953,7 +2958,7 @@ client_review(struct side *side, struct client *client)
 }
 
 /* Whether bytes that had arrived from a client at a stop are still to be read.
- * Their number may have been a guess. */
+ * The number kept may be a guess, so it is corrected. */
 static int
 client_has_unread(struct client *client)
 {
@@ -2967,9 +2972,9 @@ client_has_unread(struct client *client)
 	return client->unread > 0;
 }
 
-/* During a stop, and when a session is over (-o): a client gets EOF when it was
- * sent all that came for it from the other side, until the signal at the least.
- * One that had sent EOF itself goes when it has acknowledged all. */
+/* At a stop, and when a session is over (-o): sends EOF to a client after all
+ * bytes for it, which include what had arrived when the signal came.  If the
+ * client has sent EOF itself, it leaves when it has acknowledged all. */
 static void
 side_finish(struct side *side)
 {
@@ -2980,7 +2985,7 @@ side_finish(struct side *side)
 		return;
 	if (stop_time == NEVER && !session_is_over(side, client))
 		return;
-	/* What waits for the next session (-o) does not come for this one. */
+	/* Bytes of the next session (-o) are not for this client. */
 	if (from->count > 1 || (from->count == 1 &&
 	    session_intake(side->out) != WAIT &&
 	    client_has_unread(&from->clients[0])))
@@ -2993,7 +2998,7 @@ side_finish(struct side *side)
 		client_finish(side, client);
 }
 
-/* Tells that a receiver is slow, or is not any more. */
+/* Logs that a receiver is slow, or is not any more. */
 static void
 flow_tell_slow(struct flow *flow, int is_slow)
 {
@@ -3011,9 +3016,9 @@ flow_tell_slow(struct flow *flow, int is_slow)
 	flow->slow = (uint64_t)is_slow;
 }
 
-/* A sender that is faster than its receiver is read and held back in turns,
- * which is no fault.  What counts is the time that the receiver takes for what
- * was held when its sender began to wait. */
+/* Decides whether a receiver is slow.  A sender that is faster is read and held
+ * back in turns, which is no fault.  What counts is how long the receiver takes
+ * for the bytes that were held when the sender began to wait. */
 static void
 flow_review_slow(struct flow *flow)
 {
@@ -3022,12 +3027,12 @@ flow_review_slow(struct flow *flow)
 	    side_present(flow->to) == NULL;
 
 	if (is_late)
-		side_ask(flow->to);	/* it may have taken it since */
+		side_ask(flow->to);	/* acks may have come since */
 	went = flow->sent >= flow->mark;
-	/* The time is over, and what was held has not gone. */
+	/* The time is over, and those bytes have not gone. */
 	if (is_late && waits && !went)
 		flow_tell_slow(flow, 1);
-	/* It went in time, or the sender need not wait any more. */
+	/* They went in time, or the sender need not wait any more. */
 	else if (flow->slow && ((went && now - flow->marked < SLOW_MIN) ||
 	    (!waits && (went || is_parted))))
 		flow_tell_slow(flow, 0);
@@ -3055,7 +3060,7 @@ side_review(struct side *side)
 }
 
 /* The time of -t is over: logs the totals, or makes rates for the live line.
- * What it learns of acknowledgements may make room. */
+ * It also asks, which may make room, so it comes before the reviews. */
 static void
 period_end(void)
 {
@@ -3072,8 +3077,8 @@ period_end(void)
 		totals_log(LOG_INFO);
 }
 
-/* Does what is due by the clock.  What one side does may allow the other to go
- * on, so both are looked at until nothing changes. */
+/* Does what is due by the clock.  A change on one side may let the other one go
+ * on, so both are reviewed until nothing changes. */
 static void
 loop_review(void)
 {
@@ -3097,9 +3102,9 @@ loop_review(void)
 		live_draw();
 }
 
-/* Whether accept() failed for the newcomer alone, accept(2): it has gone, or
- * its network has.  ECONNABORTED is what BSD and illumos say of one that was
- * reset (FreeBSD: uipc_socket.c, soaccept); what it had sent is lost. */
+/* Whether accept() failed for this newcomer alone (accept(2)): it is gone, or
+ * its network is.  BSD and illumos give ECONNABORTED after a reset (FreeBSD:
+ * uipc_socket.c, soaccept); what the newcomer had sent is lost. */
 static int
 accept_passes(int error)
 {
@@ -3120,9 +3125,9 @@ accept_passes(int error)
 	return 0;
 }
 
-/* Takes one client from a listener; returns 0 if there is none.  Without
- * descriptors or memory it would be reported again and again, so the listener
- * rests for a second. */
+/* Takes one client from a listener; returns 0 if there is none.  If it fails
+ * for lack of descriptors or memory, pselect() would report it again and again,
+ * so the listener rests for a second. */
 static int
 listener_accept(struct listener *listener)
 {
@@ -3147,10 +3152,10 @@ listener_accept(struct listener *listener)
 	return fd >= 0;
 }
 
-/* Time passed in a wait.  For a client that was not read its time of -r and -i
- * did not pass, for one that nothing was held for that of -g and -w did not,
- * unless its session is over (-o).
- * None of it passed while the bridge itself was stopped. */
+/* Moves times of clients forward, so part of the last wait does not count.  For
+ * -r and -i that is a wait in which the client was not read.  For -g and -w it
+ * is a wait in which nothing was held for it, unless its session is over (-o).
+ * A pause of the bridge counts for none of these times. */
 static void
 clocks_adjust(int64_t elapsed, int64_t paused)
 {
@@ -3174,8 +3179,8 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 	}
 }
 
-/* Linux lets no signal in while something is always ready, so a wait that did
- * not sleep for a while lets it in here. */
+/* On Linux pselect() lets no signal in if a descriptor is ready at once.  If no
+ * wait has slept for 50 ms, this function lets signals in. */
 static void
 signals_let_in(int64_t waited)
 {
@@ -3190,9 +3195,9 @@ signals_let_in(int64_t waited)
 	signals_heard = now;
 }
 
-/* Waits until a descriptor is ready, something is due, or a signal came.  If
- * the bridge was stopped or suspended meanwhile, nothing tells since when, so
- * the whole time since the last wait counts as a pause. */
+/* Waits until a descriptor is ready, something is due, or a signal comes.  If
+ * the bridge was stopped or suspended meanwhile, the system does not tell for
+ * how long, so all the time since the last wait counts as a pause. */
 static void
 loop_wait(fd_set *readable, fd_set *writable)
 {
@@ -3211,7 +3216,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 		FD_ZERO(readable);
 		FD_ZERO(writable);
 	}
-	do {			/* SIGCONT may come at any time */
+	do {			/* SIGCONT may come in between */
 		was_stopped |= continued;
 		continued = 0;
 		now = clock_read();
@@ -3225,7 +3230,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 	clocks_adjust(elapsed, paused);
 }
 
-/* Puts what is waited for into the sets. */
+/* Puts the descriptors to wait for into the sets. */
 static void
 sets_build(fd_set *readable, fd_set *writable)
 {
@@ -3252,10 +3257,10 @@ sets_build(fd_set *readable, fd_set *writable)
 			FD_SET(scrapes[i].fd, readable);
 }
 
-/* One turn.  All is received before anything is sent, so nothing goes to a
- * client whose EOF came with it.  A side is sent to at once if its socket was
- * not watched, because nothing waited for it.  Clients are read before others
- * are accepted. */
+/* One turn.  Receives all before it sends, so nothing is sent to a client whose
+ * EOF has just come.  A socket that was not in the set, because the ring was
+ * empty before, is sent to at once.  Clients are read before newcomers are
+ * accepted. */
 static void
 loop_turn(void)
 {
@@ -3284,7 +3289,7 @@ loop_turn(void)
 			listener_accept(&listeners[i]);
 }
 
-/* Lets in those who have dialled until now. */
+/* Accepts the newcomers of a side that have dialled until now. */
 static void
 listener_empty(struct listener *listener)
 {
@@ -3296,8 +3301,9 @@ listener_empty(struct listener *listener)
 			return;
 }
 
-/* A stop begins.  The listeners are closed, so whoever dials now is refused and
- * keeps its data.  What has arrived from each client is still read. */
+/* A stop begins.  The listeners are closed, so a program that dials now is
+ * refused and keeps its data.  What has arrived from each client is still
+ * read. */
 static void
 stop_begin(void)
 {
@@ -3325,7 +3331,7 @@ signal_name(int number)
 	return number == SIGINT ? "SIGINT" : "SIGHUP";
 }
 
-/* Ends a stop: closes who is left, and logs what is lost. */
+/* Ends a stop: closes the clients that are left, and logs what is lost. */
 static void
 stop_end(void)
 {
@@ -3355,9 +3361,8 @@ stop_end(void)
 	    "signal=%s lost=%zu", signal_name(stop_signal), lost);
 }
 
-/* The life of the bridge.  A signal ends it when all held bytes have reached
- * the clients and these have closed, when the time for that is over, or a
- * second one comes. */
+/* Runs until a stop is over: no client is left, its time has passed, or a
+ * second signal comes. */
 static void
 loop_run(void)
 {
@@ -3391,9 +3396,9 @@ signal_note(int number)
 		totals_asked = 1;
 }
 
-/* Signals are blocked but in pselect(), so there is no moment between the look
- * at a flag and the wait.  SIGCONT is not blocked: its handler has run before
- * anything else after a stop.  A stop signal that is ignored at the start, as
+/* Signals are blocked except in pselect(), so none can come between the look at
+ * a flag and the wait.  SIGCONT is not blocked, so after a stop its handler
+ * runs before all other code.  A stop signal that is ignored at the start, as
  * under nohup, stays ignored. */
 static void
 signals_open(void)
@@ -3506,8 +3511,9 @@ parse_place(const char *what, char *text, struct place *place)
 	place->port = (int)number;
 }
 
-/* A numeric address, or one with the number of bits that have to agree.  No
- * client is v4-mapped (RFC 4291), for IPv6 sockets are V6ONLY. */
+/* A numeric address, or one with the number of bits that have to agree.  A
+ * v4-mapped one (RFC 4291) is refused: IPv6 sockets are V6ONLY, so no client
+ * has one. */
 static void
 parse_net(const char *what, char *text, struct side *side)
 {
@@ -3580,7 +3586,7 @@ utf8_length(const char *text)
 	for (i = 1; i < length; i++)
 		if ((c[i] & 0xc0) != 0x80)
 			return 0;
-	/* Too long a form, half of a surrogate pair, past the last one. */
+	/* Too long a form, half of a surrogate pair, or above U+10FFFF. */
 	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||
 	    (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f))
 		return 0;
@@ -3625,7 +3631,7 @@ print_and_exit(const char *text)
 	exit(0);
 }
 
-/* Takes one option; what is wrong with it ends the program. */
+/* Takes one option; a wrong argument ends the program. */
 static void
 option_take(int option, const char *what, char *text)
 {
@@ -3704,10 +3710,10 @@ options_read(int argc, char **argv)
 		fatal(2, "both sides have port %d", conf.places[SIDE_A].port);
 }
 
-/* Puts a non-blocking descriptor of the same terminal in the place of 1 or 2.
- * Of a terminal select() says only that it takes something, which may be less
- * than a line.  Others who use the old descriptor are not touched.  A terminal
- * of another user, or without a name here (chroot), can't be opened. */
+/* Opens the terminal of descriptor 1 or 2 again, as non-blocking.  A terminal
+ * that select() reports as ready may take less than a line.  Programs that
+ * share the old descriptor are not affected.  A terminal of another user, or
+ * without a name here (chroot), can't be opened. */
 static void
 terminal_open(int fd)
 {
@@ -3722,8 +3728,8 @@ terminal_open(int fd)
 	close(own);
 }
 
-/* Opens what is closed of 0-2.  A socket with that number would get the log
- * into its stream. */
+/* Opens those of 0 to 2 that are closed.  Else a socket could get that number,
+ * and the log would go into its stream. */
 static void
 descriptors_open(void)
 {
@@ -3790,7 +3796,7 @@ main(int argc, char **argv)
 
 	descriptors_open();
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);	/* a log that may not grow */
+	signal(SIGXFSZ, SIG_IGN);	/* a log at its size limit */
 	signal(SIGTTOU, SIG_IGN);	/* stty tostop, in the background */
 	options_read(argc, argv);
 	if (conf.syslog && syslog_open() < 0)
