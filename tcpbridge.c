@@ -1640,7 +1640,7 @@ client_finish(struct side *side, struct client *client)
 
 /* The EOF of a client was read. */
 static void
-client_end(struct side *side, struct client *client)
+client_got_eof(struct side *side, struct client *client)
 {
 	client->ended = now;
 	client->unread = 0;
@@ -1730,7 +1730,7 @@ client_receive(struct side *side, struct client *client)
 	if (n > 0)
 		client_received(side, client, (size_t)n, room);
 	else if (n == 0)
-		client_end(side, client);
+		client_got_eof(side, client);
 	else if (client->state != LEAVING)
 		client_fail(side, client, errno);
 	else if (errno != EINTR)
@@ -2729,7 +2729,7 @@ save_lock(void)
 /* Ends the program if the file that a stop would write belongs to another
  * program, or if its directory would not let a stop rename it. */
 static void
-save_try(void)
+save_check(void)
 {
 	char begin[sizeof SAVE_MAGIC - 1], directory[SAVE_PATH];
 	int fd = save_fd;
@@ -2762,7 +2762,7 @@ save_open(void)
 		fatal(1, "-f: %s: another tcpbridge uses it", conf.file);
 	if (save_fd < 0)
 		save_fatal(save_new);
-	save_try();
+	save_check();
 }
 
 /* The time of day when the bridge's clock was 0, microseconds since 1970. */
@@ -3291,7 +3291,7 @@ loop_turn(void)
 
 /* Accepts the newcomers of a side that have dialled until now. */
 static void
-listener_empty(struct listener *listener)
+listener_drain(struct listener *listener)
 {
 	int tries;
 
@@ -3312,7 +3312,7 @@ stop_begin(void)
 	int i;
 
 	for (i = 0; i < listener_count; i++)
-		listener_empty(&listeners[i]);
+		listener_drain(&listeners[i]);
 	stop_time = now + PATIENCE;
 	listeners_close(0);
 	for (side = sides; side < sides + SIDES; side++) {
