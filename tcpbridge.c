@@ -609,7 +609,7 @@ ring_piece(const struct ring *ring, size_t from, size_t size)
 	return size < ring->capacity - from ? size : ring->capacity - from;
 }
 
-/* Copies bytes to the begin of the circle.  A loop can be proved. */
+/* Copies bytes to the begin of the circle.  Provers can check a loop. */
 /*@ requires \valid(ring) && size <= from && size <= READ_SMALL;
   @ requires from + size <= BUFFER_MAX + 2 * READ_SMALL;
   @ assigns ring->bytes[0 .. size - 1];
@@ -3216,7 +3216,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 		FD_ZERO(readable);
 		FD_ZERO(writable);
 	}
-	do {			/* SIGCONT may come in between */
+	do {			/* again if SIGCONT came meanwhile */
 		was_stopped |= continued;
 		continued = 0;
 		now = clock_read();
