@@ -24,8 +24,8 @@
  *	client of A <--send-- ring B->A <--recv-- client of B
  *
  * A flow is one direction: a ring with its counters.  A byte is held in the
- * ring from when it is received until the system of the client that it went to
- * has acknowledged it.  For each flow, at every moment:
+ * ring from the moment it is received until the receiver's system has
+ * acknowledged it.  For each flow, at every moment:
  *
  *	received = sent (acknowledged) + dropped + held
  *	held = away (given to a socket, not acknowledged) + unsent
@@ -37,15 +37,18 @@
  * acknowledged goes to the newcomer.
  *
  * With -o two clients that are there together are a session, and partners.
- * When one leaves, the session is over: the other one is sent what had arrived
- * from it, then EOF, and is closed.  All else that is held is dropped.
+ * When one leaves, the session is over.  The other one is sent what had arrived
+ * from its partner, then EOF, and is closed.  All else that is held is dropped.
  *
- * One turn of the loop: what is due is done, clients that are leaving are read
- * and closed; fd sets are built from the state alone; pselect() waits; bytes
- * are received, then sent; clients are accepted.
+ * A client that acknowledges nothing becomes silent, and counts as absent.  To
+ * ask means to ask the system what a client has acknowledged.
+ *
+ * One turn of the loop does what is due, and reads and closes clients that are
+ * leaving.  It builds the fd sets from the state alone, and waits in pselect().
+ * Then it receives, sends, and accepts newcomers.
  */
 
-/* POSIX, and what lies beyond it where a system would hide that. */
+/* Ask for POSIX, and for what systems have beyond it. */
 #define _POSIX_C_SOURCE 200809L
 #define _DEFAULT_SOURCE 1
 #define _DARWIN_C_SOURCE 1
@@ -91,8 +94,8 @@
 #ifndef BUFFER_MAX
 #define BUFFER_MAX 4194304	/* most bytes held in each direction (-b) */
 #endif
-#define READ_SMALL 4096	/* reads up to this are kept or lost whole */
-#ifndef PIPE_BUF		/* what a pipe that is ready takes at once */
+#define READ_SMALL 4096	/* reads up to this are held or dropped whole */
+#ifndef PIPE_BUF		/* bytes that a ready pipe takes at once */
 #define PIPE_BUF _POSIX_PIPE_BUF
 #endif
 #ifndef _PATH_LOG		/* where syslogd listens */
@@ -108,22 +111,22 @@
 
 enum {
 	/* Measured: no other value from 64 KiB to 1 MiB is faster. */
-	HIGH_WATER = 262144,	/* unsent while the receiver lives, bytes */
+	HIGH_WATER = 262144,	/* unsent bytes at which a sender waits */
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
-	ASK_SIZE = 4096,	/* sent between two questions, bytes */
-	CLIENTS = 8,		/* of a side, those that are leaving, too */
-	BACKLOG = 128,		/* at 16 quick reconnects had to wait */
+	ASK_SIZE = 4096,	/* bytes sent, after which the code asks */
+	CLIENTS = 8,		/* at a time on a side, leaving ones, too */
+	BACKLOG = 128,		/* with 16, quick reconnects had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
-	PORT_TRIES = 16,	/* ports that the system chooses for port 0 */
+	PORT_TRIES = 16,	/* to find one port for all addresses */
 	NETS = 16,		/* networks a side (-A, -B) */
-	CONTEST = 3,		/* quick replacements in a row */
+	CONTEST = 3,		/* quick replacements: a side is contested */
 	SCRAPES = 4,		/* metrics clients at a time (-m) */
 	REQUEST_MAX = 2048,	/* bytes in the first line of a request */
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
 	NAME_SIZE = 64,		/* characters in a name (-n) */
-	ROW_SIZE = 80,		/* more than a row of the trace, bytes */
+	ROW_SIZE = 80,		/* bytes; a row of the trace has fewer */
 	SAVE_PATH = 4096,	/* bytes in the name of a file (-f) */
-	TEXT_SIZE = 8192,	/* bytes in what is written at once */
+	TEXT_SIZE = 8192,	/* bytes in the page */
 	PIPE_SAFE = PIPE_BUF < TEXT_SIZE / 2 ? PIPE_BUF : TEXT_SIZE / 2
 };
 
@@ -134,21 +137,21 @@ enum {
 #define SECONDS_MAX 1e9		/* in an argument; 31 years */
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
-#define PATIENCE (2 * SECOND)	/* when stopping; with a metrics client */
-#define QUICK MINUTE		/* replaced within this: quick */
-#define SLOW_MIN (5 * SECOND)	/* a sender waits so long: that is told */
-#define RUN_QUIET (5 * MINUTE)	/* without an event: a run is over */
-#define WAIT_MAX (1000000 * SECOND) /* longer ones fail on some systems */
-#define PAUSE_MIN SECOND	/* a wait so much too long was a pause */
-#define ASK_FIRST (MSEC / 4)	/* between questions for room, at first */
-#define ASK_LAST (50 * MSEC)	/* and in the long run */
+#define PATIENCE (2 * SECOND)	/* longest stop, metrics request, end of -o */
+#define QUICK MINUTE		/* replaced this soon after it came: quick */
+#define SLOW_MIN (5 * SECOND)	/* a receiver that needs longer is slow */
+#define RUN_QUIET (5 * MINUTE)	/* without an event: the run ends */
+#define WAIT_MAX (1000000 * SECOND) /* longer waits fail on some systems */
+#define PAUSE_MIN SECOND	/* a wait too long by this was a pause */
+#define ASK_FIRST (MSEC / 4)	/* from ask to ask for room, at first */
+#define ASK_LAST (50 * MSEC)	/* and at most */
 
 /* ---- Types and state ------------------------------------------------- */
 
 enum { SIDE_A, SIDE_B, SIDES, METRICS = SIDES, SERVICES };
 
-/* Why bytes are dropped, why a newcomer is refused, why a client goes.  What
- * comes in runs is first. */
+/* Reasons to drop bytes (up to ENDED), to refuse a newcomer (up to LIMIT), to
+ * close a client (from REPLACED).  Those before RUNS are logged in runs. */
 enum reason { OVERFLOWN, EXPIRED, ENDED, DENIED, BUSY, LIMIT, REPLACED, RUNS,
     END = RUNS, RESET, IDLE, STALLED, DEAD, SHUTDOWN, FAILED, SESSION, REASONS,
     STAYS = REASONS };
@@ -161,51 +164,51 @@ static const char *const reason_names[] = { "overflow", "expired", "session",
     "timeout cause=idle", "timeout cause=write", "timeout cause=keepalive",
     "shutdown", "error", "session" };
 
-/* A queue of bytes in a circle.  The circle is READ_SMALL bytes larger than
- * what may be held, and as many bytes lie behind it, so a small read always has
- * a place in one piece. */
+/* A queue of bytes in a circle.  The circle has READ_SMALL bytes more than may
+ * be held, and READ_SMALL bytes follow it.  So a small read always fits in one
+ * piece. */
 struct ring {
 	size_t capacity;	/* bytes in the circle: -b and READ_SMALL */
 	size_t start, used;	/* offset of the oldest byte; bytes held */
-	size_t away;		/* how many of these are on their way */
+	size_t away;		/* how many of these a socket has got */
 	unsigned char bytes[(BUFFER_MAX) + 2 * READ_SMALL];
 };
 
-/* A run of equal events: drops, newcomers that are refused, clients that
- * replace each other.  It is told at once, then ever more rarely, and at its
+/* A run of equal events: drops, newcomers that are refused, or clients that
+ * replace each other.  It is logged at once, then ever more rarely, and at its
  * end. */
 struct run {
 	int64_t began;		/* when its first event was; 0: no run */
 	int64_t last;		/* when its last one was */
-	int64_t told;		/* when a line last told of it; 0: never */
-	uint64_t count, untold;	/* clients or bytes; not told yet */
-	uint64_t session;	/* of the last event: who sent what is lost */
-	char peer[ADDRESS_SIZE]; /* or who was replaced or refused */
+	int64_t told;		/* when it was last logged; 0: not yet */
+	uint64_t count, untold;	/* clients or bytes; not logged yet */
+	uint64_t session;	/* of the client in the last event, or 0 */
+	char peer[ADDRESS_SIZE]; /* of that client, or "" */
 };
 
-/* One direction.  Counts are of all time. */
+/* One direction.  Counts are totals since the start. */
 static struct flow {
 	const char *name;	/* "A->B" */
 	struct side *from, *to;
 	struct ring ring;
 	uint64_t received, sent, dropped; /* bytes; sent: acknowledged */
 	uint64_t unacked;	/* bytes that came back at a disconnect */
-	uint64_t session;	/* who sent last */
-	uint64_t drops;		/* reads dropped, and expiries */
-	uint64_t slow;		/* 1: it was told that its sender waits */
-	int64_t slow_since;	/* when that began */
+	uint64_t session;	/* of the client that sent last */
+	uint64_t drops;		/* times that bytes were dropped */
+	uint64_t slow;		/* 1 from event=slow to event=slow_end */
+	int64_t slow_since;	/* when the wait for that began */
 	int64_t marked;		/* since when its sender waits, or 0 */
-	uint64_t mark;		/* sent, when all held then has gone */
-	uint64_t rated;		/* sent, when the rate was last made */
+	uint64_t mark;		/* what sent will be when all held then went */
+	uint64_t rated;		/* sent, when rate was last computed */
 	double rate;		/* bytes a second, for the live line (-t) */
 } flows[SIDES];		/* by the side that the bytes come from */
 
-/* What a client is.  Only the newest of a side is other than LEAVING. */
+/* What a client does.  Only the newest of a side is other than LEAVING. */
 enum state {
 	OPEN,			/* it is read and sent to */
 	HALF_CLOSED,		/* its EOF was read; -e still sends to it */
 	SILENT,			/* like OPEN; it acknowledges nothing */
-	LEAVING			/* it is read for what had arrived */
+	LEAVING			/* what had arrived is read; then closed */
 };
 
 /* One connection. */
@@ -213,27 +216,27 @@ struct client {
 	int fd;			/* its socket */
 	enum state state;
 	enum reason reason;	/* why it is leaving */
-	char detail[80];	/* of that: " by=PEER", " error=TEXT" or "" */
-	int level;		/* of the line that tells it */
+	char detail[80];	/* " by=PEER", " error=TEXT" or "" */
+	int level;		/* log level for its leaving */
 	char peer[ADDRESS_SIZE];
 	uint64_t session;	/* number of the connection, from 1 */
-	uint64_t partner;	/* -o: that of the other side's; 0: none yet */
+	uint64_t partner;	/* -o: session of its partner; 0: none yet */
 	uint64_t received, sent; /* bytes; sent: acknowledged */
 	size_t unacked;		/* bytes that came back from it */
-	size_t unread;		/* LEAVING, a stop: bytes still to read */
-	int told;		/* a line told that it waits to be read */
-	int shut;		/* a stop, -o: it was sent EOF */
-	int error;		/* of a socket that both ends have finished */
-	int watched;		/* in the read set of the last wait */
-	size_t unasked;		/* sent since the last question, bytes */
-	int64_t ask_wait;	/* until the next one, if room is short */
-	int64_t asked;		/* when acknowledgements were asked for */
+	size_t unread;		/* LEAVING or a stop: bytes still to read */
+	int told;		/* event=leaving was logged */
+	int shut;		/* it was sent EOF (a stop, -o) */
+	int error;		/* errno kept by socket_unacked(), or 0 */
+	int watched;		/* it was in the read set of the last wait */
+	size_t unasked;		/* bytes sent since the last ask */
+	int64_t ask_wait;	/* until the next ask, if room is short */
+	int64_t asked;		/* when the code last asked */
 	int64_t since;		/* when it came */
 	int64_t ended;		/* when its EOF was read, else 0 */
 	int64_t silenced;	/* when it became SILENT */
 	int64_t heard;		/* when it last sent, or was not read */
-	int64_t took;		/* it acknowledged, or nothing was held */
-	int64_t alive;		/* when it acknowledged or sent */
+	int64_t took;		/* last acknowledged, or nothing was held */
+	int64_t alive;		/* when it last acknowledged or sent */
 };
 
 static struct side {
@@ -241,34 +244,34 @@ static struct side {
 	struct flow *in, *out;	/* from its clients; to them */
 	struct client clients[CLIENTS]; /* the oldest first */
 	int count;		/* of clients */
-	int64_t left;		/* when the last one left; the start */
-	int64_t heard;		/* when one last sent; the start */
-	uint64_t connects, counts[REASONS]; /* came; went or were refused */
+	int64_t left;		/* when the last client left, or the start */
+	int64_t heard;		/* when a client last sent, or the start */
+	uint64_t connects, counts[REASONS]; /* let in; closed or refused */
 
-	/* Those who may come (-A, -B); everyone if there are none. */
+	/* Networks that are let in (-A, -B); without any, all are. */
 	struct net {
 		int family;		/* AF_INET or AF_INET6 */
 		size_t bits;		/* that have to agree, 0 to 128 */
 		unsigned char bytes[16];
 	} nets[NETS];
 	int net_count;
-	struct run runs[RUNS];	/* newcomers; drops of its bytes */
+	struct run runs[RUNS];	/* drops of its bytes; newcomers */
 	int quick;		/* replacements in a row, each within QUICK */
 } sides[SIDES];
 
 /* A socket that clients dial. */
 static struct listener {
 	int fd, service;	/* the socket; SIDE_A, SIDE_B or METRICS */
-	int64_t rest_until;	/* if accept() failed for a lack, else 0 */
+	int64_t rest_until;	/* accept() failed: when to retry; else 0 */
 	char address[ADDRESS_SIZE];
 } listeners[LISTENERS];
 
 /* A client of the metrics port. */
 static struct scrape {
 	int fd;			/* 0 when free */
-	int answered;		/* what still comes is thrown away */
-	int in_head;		/* the request line is whole */
-	int at_begin;		/* of a line of the head */
+	int answered;		/* what it still sends is ignored */
+	int in_head;		/* the request line is complete */
+	int at_begin;		/* at the begin of a line of the head */
 	int64_t deadline;	/* when it is closed at the latest */
 	size_t used;		/* bytes of the request line so far */
 	char request[REQUEST_MAX];
@@ -285,8 +288,8 @@ static struct {
 	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
 	struct place {
-		char host[256];		/* or empty, which means */
-		int flags;		/* all (AI_PASSIVE) or loopback (0) */
+		char host[256];		/* empty: depends on flags */
+		int flags;		/* AI_PASSIVE: all; 0: loopback */
 		int port;		/* 0: any free one; -1: nowhere */
 	} places[SERVICES];	/* operands, -m */
 } conf = {
@@ -298,22 +301,22 @@ static struct {
 };
 
 static int listener_count;
-static char page[TEXT_SIZE];	/* what is about to be written */
+static char page[TEXT_SIZE];	/* text that is about to be written */
 static size_t page_used;	/* bytes of it */
 static int fd_top;		/* highest descriptor the loop ever watched */
 static int64_t now;		/* what clock_read() said, once a turn */
-static int64_t stop_time = NEVER; /* when stopping is over, once begun */
+static int64_t stop_time = NEVER; /* when a stop has to end */
 static int64_t totals_last;	/* when -t was last done */
 static int64_t started;		/* when the bridge started */
 static uint64_t sessions;	/* connections so far */
-static uint64_t accept_failures; /* for a lack, by any port */
-static uint64_t log_lost, log_told; /* lines not written; what was told */
-static int live, live_shown;	/* -t keeps a line in place; it is there */
-static int is_shared[STDERR_FILENO + 1]; /* a terminal of others, too */
+static uint64_t accept_failures; /* accept_failed, any port */
+static uint64_t log_lost, log_told; /* lines lost; of these logged */
+static int live, live_shown;	/* -t redraws one line; it is shown */
+static int is_shared[STDERR_FILENO + 1]; /* a terminal that others use, too */
 static int syslog_fd = -1;	/* to syslogd (-s), or -1 */
 static int in_journal;		/* standard error is read by journald */
-static int save_fd = -1, save_loaded; /* of -f; it held something */
-static char save_new[SAVE_PATH]; /* the file that a stop writes first */
+static int save_fd = -1, save_loaded; /* of save_new; -f was read */
+static char save_new[SAVE_PATH]; /* a stop writes this, then renames it */
 static unsigned changes;	/* clients that came, left or changed state */
 static sigset_t wait_mask;	/* signals blocked while pselect waits */
 static int64_t signals_heard;	/* when a wait last let signals in */
@@ -373,8 +376,8 @@ write_shared(int fd, const char *bytes, size_t size)
 	return n;
 }
 
-/* Writes to a descriptor that takes something now.  A pipe takes PIPE_BUF bytes
- * then (POSIX).  Returns how many bytes went, 0 if none. */
+/* Writes without blocking what a descriptor takes.  A pipe that is ready takes
+ * PIPE_BUF bytes (POSIX).  Returns how many bytes went, 0 if none. */
 static size_t
 write_now(int fd, const char *bytes, size_t size)
 {
@@ -396,8 +399,8 @@ write_now(int fd, const char *bytes, size_t size)
 }
 
 /* Writes the page; returns 0 if the descriptor does not take all of it now.
- * Descriptors 0 to 2 are shared with others, so they stay blocking: a stopped
- * terminal or a full pipe must not stop the bridge. */
+ * Descriptors 0 to 2 are shared with other programs, so they stay blocking.  A
+ * stopped terminal or a full pipe must not stop the bridge. */
 static int
 page_write(int fd)
 {
@@ -417,8 +420,8 @@ page_write(int fd)
 	return done == page_used;
 }
 
-/* Adds what syslog(3) puts before a message, as RFC 3164 has it: priority,
- * local time, who sends. */
+/* Adds what syslog(3) puts before a message (RFC 3164): priority, local time,
+ * program. */
 static void
 page_add_syslog(int level)
 {
@@ -448,8 +451,8 @@ syslog_open(void)
 	return connect(syslog_fd, (struct sockaddr *)&address, sizeof address);
 }
 
-/* Sends the page to syslogd; returns 0 if it is not taken now.  One that was
- * started again has a new socket. */
+/* Sends the page to syslogd; returns 0 if syslogd does not take it now.  After
+ * a restart syslogd has a new socket, so the bridge connects again. */
 static int
 syslog_send(void)
 {
@@ -507,7 +510,7 @@ log_write(void)
 	return done;
 }
 
-/* Begins a line.  The live line makes way. */
+/* Begins a line, and erases the live line. */
 static void
 log_begin(int level, const char *event)
 {
@@ -518,9 +521,9 @@ log_begin(int level, const char *event)
 	page_add("event=%s ", event);
 }
 
-/* Logs an event, one line, with a level of syslog(3).  LOG_NOTICE is what was
- * asked for, so it is logged under -q, too.  Lines that were lost before are
- * counted in a line of their own. */
+/* Logs an event, one line, with a level of syslog(3).  LOG_NOTICE is for what
+ * the user asked for: -q logs it, too.  Lines that were lost before are counted
+ * in a line of their own. */
 static void
 log_event(int level, const char *event, const char *format, ...)
 {
@@ -532,7 +535,7 @@ log_event(int level, const char *event, const char *format, ...)
 		log_begin(LOG_WARNING, "log_lost");
 		page_add("lines=" U64, log_lost - log_told);
 		if (!log_write()) {
-			log_lost++;	/* nor is this one written */
+			log_lost++;	/* this line is lost, too */
 			return;
 		}
 		log_told = log_lost;
@@ -545,8 +548,9 @@ log_event(int level, const char *event, const char *format, ...)
 		log_lost++;
 }
 
-/* Ends a program that can't start (2: wrong usage) or go on: one line.  What
- * the user typed may hold control characters; they are made harmless. */
+/* Prints why the program can't start or go on, in one line, and ends it.
+ * Status 2 is wrong usage.  Control characters, which the user may have typed,
+ * become '?'. */
 static void
 fatal(int status, const char *format, ...)
 {
@@ -605,7 +609,7 @@ ring_piece(const struct ring *ring, size_t from, size_t size)
 	return size < ring->capacity - from ? size : ring->capacity - from;
 }
 
-/* Copies bytes to the begin of the circle.  A loop, for the provers. */
+/* Copies bytes to the begin of the circle.  Provers can check a loop. */
 /*@ requires \valid(ring) && size <= from && size <= READ_SMALL;
   @ requires from + size <= BUFFER_MAX + 2 * READ_SMALL;
   @ assigns ring->bytes[0 .. size - 1];
@@ -646,9 +650,9 @@ ring_put(struct ring *ring, size_t size)
 	ring->used += size;
 }
 
-/* Gives up the oldest bytes; those on their way are the first.  What is left
- * moves to the begin of the circle where it is little, so light traffic touches
- * few pages. */
+/* Removes the oldest bytes; those that are away are the first.  If few are
+ * left, they move to the begin of the circle, so light traffic touches few
+ * pages. */
 /*@ requires sound(ring) && size <= ring->used;
   @ assigns ring->used, ring->start, ring->away,
   @     ring->bytes[0 .. READ_SMALL - 1];
@@ -670,7 +674,7 @@ ring_take(struct ring *ring, size_t size)
 	ring->start = 0;
 }
 
-/* Gives up what is not on its way; returns how many bytes these were. */
+/* Removes the bytes that are not away; returns how many these were. */
 /*@ requires sound(ring);
   @ assigns ring->used;
   @ ensures sound(ring) && ring->used == ring->away;
@@ -684,7 +688,7 @@ ring_cut(struct ring *ring)
 	return size;
 }
 
-/* Held bytes that no socket has. */
+/* How many held bytes are not away. */
 /*@ requires sound(ring);
   @ assigns \nothing;
   @ ensures \result == ring->used - ring->away; */
@@ -696,8 +700,8 @@ ring_unsent(const struct ring *ring)
 
 /* ---- Sockets --------------------------------------------------------- */
 
-/* CLOCK_MONOTONIC, microseconds.  One second is added, so a time of 0 ("never")
- * always lies a second in the past. */
+/* CLOCK_MONOTONIC, microseconds.  One second is added, so a time of 0 always
+ * lies a second in the past. */
 static int64_t
 clock_read(void)
 {
@@ -707,7 +711,7 @@ clock_read(void)
 	return ((int64_t)time.tv_sec + 1) * SECOND + time.tv_nsec / 1000;
 }
 
-/* A time and a duration, of which each may be NEVER. */
+/* A time plus a duration; NEVER if one of them is NEVER. */
 static int64_t
 after(int64_t time, int64_t span)
 {
@@ -739,8 +743,9 @@ host_length(const char *peer)
 	return (size_t)(strrchr(peer, ':') - peer);
 }
 
-/* Makes a socket fit for the loop: non-blocking, closed on exec, and below
- * FD_SETSIZE, or it would be written past an fd_set.  Returns 0 if it can't. */
+/* Makes a socket fit for the loop: non-blocking and closed on exec.  Returns 0
+ * if it can't.  A descriptor of FD_SETSIZE or more would be written past the
+ * end of an fd_set. */
 static int
 socket_prepare(int fd)
 {
@@ -754,15 +759,15 @@ socket_prepare(int fd)
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) >= 0;
 }
 
-/* Sets an option that the bridge works without; a failure is no matter. */
+/* Sets an option that the bridge can work without; ignores a failure. */
 static void
 socket_option(int fd, int level, int option, int value)
 {
 	setsockopt(fd, level, option, &value, sizeof value);
 }
 
-/* Sets the options of a client's socket.  Not TCP_USER_TIMEOUT: Linux times it
- * from the first window probe, and ends peers that read slowly but well. */
+/* Sets the options of a client's socket.  Not TCP_USER_TIMEOUT: Linux counts it
+ * from the first window probe, and so ends peers that read slowly. */
 static void
 socket_tune(int fd)
 {
@@ -782,29 +787,29 @@ socket_tune(int fd)
 #elif defined TCP_KEEPALIVE	/* its name on macOS */
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPALIVE, idle);
 #endif
-	/* OpenBSD and Haiku have neither: the system's own times count. */
+	/* OpenBSD and Haiku have only the system's own times. */
 #if defined TCP_KEEPINTVL && defined TCP_KEEPCNT
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, (idle + 2) / 3);
 	socket_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
 #endif
 }
 
-/* What tells how many bytes the peer's system has not acknowledged yet. */
+/* The request for how many bytes the peer's system has not acknowledged. */
 #if defined SO_NWRITE
 #define ACKS "SO_NWRITE"	/* macOS */
 #elif defined FIONWRITE
 #define ACKS "FIONWRITE"	/* FreeBSD, NetBSD */
 #elif defined __linux__ && defined TIOCOUTQ
-#define ACKS "TIOCOUTQ"		/* elsewhere it is for terminals only */
-#define FIN_COUNTS 1		/* as a byte, here alone */
+#define ACKS "TIOCOUTQ"		/* other systems: for terminals only */
+#define FIN_COUNTS 1		/* TIOCOUTQ counts the FIN as a byte */
 #else
-#define ACKS "none"		/* what the system took counts */
+#define ACKS "none"		/* bytes that the system took count as sent */
 #endif
 #ifndef FIN_COUNTS
 #define FIN_COUNTS 0
 #endif
 
-/* The error of a connection that has failed, though nothing read it yet. */
+/* The pending error of a socket, which the system then forgets; 0 if none. */
 static int
 socket_error(int fd)
 {
@@ -816,11 +821,11 @@ socket_error(int fd)
 }
 
 /* How many of the bytes that are away are not acknowledged; 0 if the system
- * can't tell.  Linux tells it exactly after a reset, too.  FreeBSD empties the
- * send buffer then (soisdisconnected), so there the figure counts only where
- * the socket is still connected after it was asked for.  A connection that both
- * ends have finished is disconnected, too; without an error all has arrived.
- * The system tells the error once, so it is kept. */
+ * can't tell.  On Linux the figure is exact after a reset, too.  FreeBSD
+ * empties the send buffer when it disconnects (soisdisconnected), so there the
+ * figure counts only if the socket is still connected afterwards.  A BSD also
+ * disconnects when both ends have finished; without an error all has arrived
+ * then.  The system gives an error only once, so it is kept. */
 static size_t
 socket_unacked(int fd, size_t away, int finished, int *error)
 {
@@ -853,10 +858,11 @@ socket_unacked(int fd, size_t away, int finished, int *error)
 	return (size_t)bytes < away ? (size_t)bytes : away;
 }
 
-/* How many bytes have arrived and were not read.  Without FIONREAD a program
- * can only look at the first ones; if these are many, there may be "some". */
+/* How many bytes have arrived and were not read.  Without FIONREAD the bridge
+ * can only peek at the first ones; if they fill its buffer, the guess is
+ * returned. */
 static size_t
-socket_unread(int fd, size_t some)
+socket_unread(int fd, size_t guess)
 {
 	ssize_t seen;
 	char bytes[READ_SMALL];
@@ -869,18 +875,18 @@ socket_unread(int fd, size_t some)
 	seen = recv(fd, bytes, sizeof bytes, MSG_PEEK);
 	if (seen <= 0)
 		return 0;
-	return (size_t)seen < sizeof bytes ? (size_t)seen : some;
+	return (size_t)seen < sizeof bytes ? (size_t)seen : guess;
 }
 
-/* How a connection ends, though nobody has read that yet. */
+/* How a connection has ended, before recv() says so. */
 enum ending {
 	GOES_ON,
-	HAS_EOF,		/* behind bytes that were not read, perhaps */
+	HAS_EOF,		/* perhaps behind unread bytes */
 	IS_BROKEN		/* SO_ERROR tells how */
 };
 
 #if defined __linux__ && defined TCP_INFO
-/* SO_ERROR would also tell, and forget, errors that a connection survives. */
+/* Not SO_ERROR: it gives, and forgets, errors that a connection survives. */
 static enum ending
 socket_ending(int fd)
 {
@@ -893,9 +899,9 @@ socket_ending(int fd)
 	return info.tcpi_state == TCP_CLOSE_WAIT ? HAS_EOF : GOES_ON;
 }
 
-/* Whether the peer's system lives, and has acknowledged all that it had room
- * for: its program takes nothing.  A system that is cut off leaves bytes in
- * flight, or does not answer window probes.  -1: this system can't tell. */
+/* Whether the peer's system answers, but has no room, as its program takes
+ * nothing.  If the system is cut off, bytes stay in flight or window probes get
+ * no answer.  -1: this system can't tell. */
 static int
 socket_window_shut(int fd)
 {
@@ -927,11 +933,11 @@ socket_window_shut(int fd)
 }
 #endif
 
-/* Opens one more listener, unless there is one at that address, and gives the
- * address its port; returns errno or 0.  SO_REUSEADDR lets a restart bind while
- * connections are in TIME_WAIT; SO_REUSEPORT would let a second bridge steal
- * half of the clients.  SO_OOBINLINE is inherited by what is accepted, so an
- * urgent byte that comes first stays in the stream. */
+/* Opens one more listener, unless there is one at that address, and stores the
+ * port in info; returns errno or 0.  SO_REUSEADDR lets a restart bind while
+ * connections are in TIME_WAIT.  SO_REUSEPORT would give half of the clients to
+ * a second bridge.  Accepted sockets inherit SO_OOBINLINE, so an urgent byte
+ * that comes first stays in the stream. */
 static int
 listener_open(struct addrinfo *info, int service)
 {
@@ -966,7 +972,7 @@ listener_open(struct addrinfo *info, int service)
 	return 0;
 }
 
-/* Closes all listeners but the first ones, of which so many stay. */
+/* Closes the last listeners until this many are left. */
 static void
 listeners_close(int left)
 {
@@ -984,7 +990,7 @@ address_port(struct addrinfo *info)
 	return &((struct sockaddr_in *)address)->sin_port;
 }
 
-/* Whether a system without that family fails so. */
+/* Whether the error means that the system lacks IPv4 or IPv6. */
 static int
 family_is_missing(int error, const char *address)
 {
@@ -993,7 +999,7 @@ family_is_missing(int error, const char *address)
 	    strncmp(address, "[::]:", 5) == 0));
 }
 
-/* What is wrong with an address that can't be bound, if it shows. */
+/* A hint why an address can't be bound, or "". */
 static const char *
 address_hint(const struct addrinfo *info)
 {
@@ -1009,10 +1015,10 @@ address_hint(const struct addrinfo *info)
 	return "";
 }
 
-/* Opens a listener for each address of a list.  For port 0 all get the number
- * that the system chose for the first.  Returns EADDRINUSE if one of the others
- * can't have that number, else 0 or the error of a family that is missing.
- * Another failure ends the program. */
+/* Opens a listener for each address of a list.  For port 0 the system chooses a
+ * port for the first, and the others get the same one.  Returns EADDRINUSE if
+ * that port is in use at one of the others, the error if the last family is
+ * missing, or 0.  Any other failure ends the program. */
 static int
 addresses_open(struct addrinfo *list, int service)
 {
@@ -1043,7 +1049,7 @@ addresses_open(struct addrinfo *list, int service)
 }
 
 /* Opens the listeners of a service.  A port that the system chose may be in use
- * at the next address; then it chooses again. */
+ * at the next address; then another one is tried. */
 static void
 service_open(int service)
 {
@@ -1095,8 +1101,8 @@ page_add_row(const unsigned char *bytes, size_t size, size_t offset)
 	page_add("%08zx  %.*s\n", offset, (int)(52 + size), row);
 }
 
-/* Writes received bytes for -x.  How many bytes standard output did not take is
- * said next time, and at the end (size 0). */
+/* Writes received bytes for -x.  Counts the bytes that standard output did not
+ * take; the next call writes that count, the last one with size 0. */
 static void
 trace_bytes(const char *dir, uint64_t session, const unsigned char *bytes,
     size_t size)
@@ -1128,7 +1134,7 @@ trace_bytes(const char *dir, uint64_t session, const unsigned char *bytes,
 
 /* ---- Sides and what they are asked ----------------------------------- */
 
-/* How a line names a client; NULL is none. */
+/* The peer of a client as the log has it; NULL is no client. */
 static const char *
 client_peer(const struct client *client)
 {
@@ -1153,7 +1159,7 @@ side_receiver(struct side *side)
 	return newest->state == LEAVING ? NULL : newest;
 }
 
-/* The same, if it is also present: it acknowledges what it is sent. */
+/* The receiver, unless it is silent. */
 static struct client *
 side_present(struct side *side)
 {
@@ -1175,7 +1181,7 @@ state_name(void)
 	return names[a + 2 * b];
 }
 
-/* When -H is over for what waits for a side; NEVER while one is present. */
+/* When -H is over for the bytes held for a side; NEVER while one is present. */
 static int64_t
 side_expires_at(struct side *side)
 {
@@ -1205,8 +1211,8 @@ side_sender(struct side *side)
 	return oldest;
 }
 
-/* -o: what a client sends is for its partner alone.  STORE stands for no
- * objection. */
+/* -o: what a client sends is for its partner alone.  STORE means that the
+ * session allows it, whether there is room or not. */
 static enum intake
 session_intake(const struct flow *flow)
 {
@@ -1217,14 +1223,14 @@ session_intake(const struct flow *flow)
 		return STORE;
 	if (receiver != NULL && receiver->session == sender->partner)
 		return STORE;
-	/* The partner has left, or there will be none. */
+	/* The partner has left, or the sender left before one came. */
 	if (sender->partner != 0 || sender->state == LEAVING)
 		return DROP;
-	/* The receiver is of the session before, and will go. */
+	/* The receiver is of the session before, and will be closed. */
 	return receiver != NULL ? WAIT : STORE;
 }
 
-/* -o: whether a client had a partner, and that one has left. */
+/* -o: whether a client had a partner that has left. */
 static int
 session_is_over(const struct side *side, const struct client *client)
 {
@@ -1242,10 +1248,10 @@ flow_intake(const struct flow *flow)
 	int has_room = flow->ring.used < conf.capacity;
 	enum intake intake = session_intake(flow);
 
-	/* Of another session than the receiver. */
+	/* -o does not let the receiver have it, or not yet. */
 	if (intake != STORE)
 		return intake;
-	/* -H is over: it is too late for what comes, too. */
+	/* -H is over: new bytes are dropped, too. */
 	if (now >= side_expires_at(flow->to))
 		return DROP;
 	/* A stop takes all that has arrived, while there is room. */
@@ -1262,7 +1268,7 @@ flow_intake(const struct flow *flow)
 	return has_room ? STORE : WAIT;
 }
 
-/* Whether a sender is held back, or would be but for -g. */
+/* Whether a receiver holds its sender back, or would but for -g. */
 static int
 flow_waits(const struct flow *flow)
 {
@@ -1271,7 +1277,8 @@ flow_waits(const struct flow *flow)
 	    ring_unsent(&flow->ring) >= HIGH_WATER));
 }
 
-/* Whether a sender waits for acknowledgements alone: they would make room. */
+/* Whether a sender waits for room in the ring, and acknowledgements would make
+ * some. */
 static int
 flow_is_short(const struct flow *flow)
 {
@@ -1298,9 +1305,8 @@ wants_write(struct side *side)
 	    ring_unsent(&side->out->ring) > 0;
 }
 
-/* Whether newcomers are accepted.  Where all places are taken by clients that
- * wait to be read, the next ones wait in the listen backlog: they may have sent
- * something. */
+/* Whether newcomers are accepted.  If all places of a side are taken, they wait
+ * in the listen backlog, as they may have sent bytes. */
 static int
 wants_accept(const struct listener *listener)
 {
@@ -1323,8 +1329,8 @@ run_note(struct run *run, uint64_t count, uint64_t session, const char *peer)
 	memcpy(run->peer, peer, strlen(peer) + 1);
 }
 
-/* When a run is told next, if there is anything to tell: at once, then 1, 10
- * and 60 seconds after it began, then each minute, after an hour each hour. */
+/* When a run is logged next, if it has news: at once, then 1, 10 and 60 seconds
+ * after it began, then each minute, after an hour each hour. */
 static int64_t
 run_tells_at(const struct run *run)
 {
@@ -1343,14 +1349,14 @@ run_tells_at(const struct run *run)
 	return run->told + (age < HOUR ? MINUTE : HOUR);
 }
 
-/* When a run is over, if nothing more of it happens. */
+/* When a run is over, unless another event comes. */
 static int64_t
 run_ends_at(const struct run *run)
 {
 	return run->began != 0 ? run->last + RUN_QUIET : NEVER;
 }
 
-/* Tells what is new of a run. */
+/* Logs what is new of a run. */
 static void
 run_tell(struct side *side, enum reason reason)
 {
@@ -1375,7 +1381,7 @@ run_tell(struct side *side, enum reason reason)
 	run->untold = 0;
 }
 
-/* Tells the rest of the runs of a side before this one. */
+/* Logs what is new of the runs of a side, up to the given reason. */
 static void
 side_tell_rest(struct side *side, enum reason end)
 {
@@ -1386,7 +1392,7 @@ side_tell_rest(struct side *side, enum reason end)
 			run_tell(side, reason);
 }
 
-/* Nobody was replaced, or refused, for a while. */
+/* Ends a run of newcomers refused, or of clients replaced. */
 static void
 run_end(struct side *side, enum reason reason)
 {
@@ -1435,8 +1441,8 @@ flow_drop(struct flow *flow, size_t size, uint64_t session,
 	run_note(&flow->from->runs[reason], size, session, "");
 }
 
-/* Bytes are stored again.  That ends runs of drops a second after the last;
- * before, drops and small reads may alternate. */
+/* Bytes are stored again.  This ends runs of drops one second after the last
+ * drop.  Within that second small reads may be stored between drops. */
 static void
 flow_stored(struct flow *flow)
 {
@@ -1456,14 +1462,14 @@ flow_stored(struct flow *flow)
 	    flow->name, flow->drops, flow->dropped);
 }
 
-/* Drops what is held in a direction, but for what is on its way. */
+/* Drops the held bytes of a direction that are not away. */
 static void
 flow_clear(struct flow *flow, enum reason reason)
 {
 	if (ring_unsent(&flow->ring) == 0)
 		return;
 	flow_drop(flow, ring_cut(&flow->ring), flow->session, reason);
-	flow->marked = 0;	/* what was marked is not there any more */
+	flow->marked = 0;	/* these bytes can't reach mark any more */
 }
 
 /* Why bytes that have just come are dropped. */
@@ -1476,8 +1482,8 @@ flow_drop_reason(const struct flow *flow)
 }
 
 /* -o: a client of this side has left.  What is held for it is dropped.  What it
- * sent goes to its partner; it is dropped, too, if there is none.  A stop tells
- * it all as lost. */
+ * sent goes to its partner, or is dropped if there is none.  A stop drops
+ * nothing here: event=stop counts it as lost. */
 static void
 session_end(struct side *side)
 {
@@ -1490,7 +1496,7 @@ session_end(struct side *side)
 
 /* ---- Clients: what each knows and how it changes --------------------- */
 
-/* A silent client is heard, or acknowledges: it is present again. */
+/* A silent client has sent or acknowledged something: it is present again. */
 static void
 client_resume(struct side *side, struct client *client)
 {
@@ -1502,8 +1508,8 @@ client_resume(struct side *side, struct client *client)
 	    SECS(now - client->silenced), state_name());
 }
 
-/* Asks the system what the client has acknowledged.  These bytes are sent, and
- * no longer held. */
+/* Asks what the client has acknowledged.  These bytes are sent, and no longer
+ * held. */
 static void
 client_ask(struct side *side, struct client *client)
 {
@@ -1530,7 +1536,7 @@ client_ask(struct side *side, struct client *client)
 		client_resume(side, client);
 }
 
-/* Asks for a count that is exact now. */
+/* Asks what the receiver of a side has acknowledged, if bytes are away. */
 static void
 side_ask(struct side *side)
 {
@@ -1541,7 +1547,7 @@ side_ask(struct side *side)
 }
 
 /* Drops what has waited for an absent side when -H is over.  A silent client
- * may be back, so it is asked first; what is on its way to it stays, for it may
+ * may be back, so it is asked first.  Bytes that are away stay, as they may
  * still arrive. */
 static void
 side_expire(struct side *side)
@@ -1562,8 +1568,9 @@ peer_is_same(const char *a, const char *b)
 	return strncmp(a, b, host_length(a) + 1) == 0;
 }
 
-/* How a line tells that a client goes: what somebody should look at is a
- * warning.  While a side is contested, its own lines tell of it. */
+/* The level of the lines for a client that leaves: a warning if somebody should
+ * look at it.  While a side is contested, event=contested counts its
+ * replacements, and each of them is a debug line. */
 static int
 client_level(const struct side *side, const struct client *client,
     enum reason reason, const char *newcomer)
@@ -1578,9 +1585,9 @@ client_level(const struct side *side, const struct client *client,
 	return peer_is_same(client->peer, newcomer) ? LOG_INFO : LOG_WARNING;
 }
 
-/* A client can't stay.  What it has not acknowledged waits for the next one.
- * What has arrived from it is read before it is closed.  The detail is who
- * replaces it, or what failed, or empty. */
+/* A client begins to leave.  What it has not acknowledged goes to the next
+ * client.  What has arrived from it is read before it is closed.  The detail is
+ * the peer that replaces it, or what failed, or "". */
 static void
 client_leave(struct side *side, struct client *client, enum reason reason,
     const char *detail)
@@ -1610,7 +1617,7 @@ client_leave(struct side *side, struct client *client, enum reason reason,
 	side_expire(side);
 }
 
-/* A call on its socket failed with this errno, which may mean nothing. */
+/* A call on a client's socket failed with errno.  Some values mean nothing. */
 static void
 client_fail(struct side *side, struct client *client, int error)
 {
@@ -1624,16 +1631,16 @@ client_fail(struct side *side, struct client *client, int error)
 		client_leave(side, client, FAILED, strerror(error));
 }
 
-/* It was sent EOF and all before that, and has nothing to say any more. */
+/* A client was sent EOF and all before that, and has sent its own EOF. */
 static void
 client_finish(struct side *side, struct client *client)
 {
 	client_leave(side, client, stop_time != NEVER ? SHUTDOWN : SESSION, "");
 }
 
-/* Its EOF was read. */
+/* The EOF of a client was read. */
 static void
-client_end(struct side *side, struct client *client)
+client_got_eof(struct side *side, struct client *client)
 {
 	client->ended = now;
 	client->unread = 0;
@@ -1649,8 +1656,9 @@ client_end(struct side *side, struct client *client)
 	    client->session);
 }
 
-/* Its system acknowledges nothing.  Its socket stays open: if the line comes
- * back, TCP delivers what is on its way.  Until then it counts as absent. */
+/* A client becomes silent: it acknowledges nothing.  Its socket stays open, for
+ * TCP delivers what is away if the line comes back.  Until then it counts as
+ * absent. */
 static void
 client_silence(struct side *side, struct client *client)
 {
@@ -1663,7 +1671,7 @@ client_silence(struct side *side, struct client *client)
 	    state_name());
 }
 
-/* Bytes came from a client, behind the last one that the ring holds. */
+/* Bytes came from a client.  They lie in the ring behind the held ones. */
 static void
 client_received(struct side *side, struct client *client, size_t size,
     size_t room)
@@ -1689,9 +1697,10 @@ client_received(struct side *side, struct client *client, size_t size,
 		client_resume(side, client);
 }
 
-/* Receives once from a client: what has room in one piece, or else a small read
- * that is stored or dropped whole.  No more is read than has room where nothing
- * may be dropped, and no more than had arrived from one that is leaving. */
+/* Receives once from a client: as much as has room in one piece, but up to
+ * READ_SMALL bytes in any case.  Such a small read is stored or dropped whole.
+ * If nothing may be dropped, no more is read than has room.  From a client that
+ * is leaving, no more is read than had arrived. */
 static void
 client_receive(struct side *side, struct client *client)
 {
@@ -1721,7 +1730,7 @@ client_receive(struct side *side, struct client *client)
 	if (n > 0)
 		client_received(side, client, (size_t)n, room);
 	else if (n == 0)
-		client_end(side, client);
+		client_got_eof(side, client);
 	else if (client->state != LEAVING)
 		client_fail(side, client, errno);
 	else if (errno != EINTR)
@@ -1742,19 +1751,20 @@ client_send(struct side *side, struct client *client)
 		client_fail(side, client, errno);
 		return;
 	}
-	if (ring->away == 0) {		/* it owed nothing until now */
+	if (ring->away == 0) {		/* nothing was away until now */
 		client->alive = client->asked = now;
 		client->ask_wait = ASK_FIRST;
 	}
 	ring->away += (size_t)n;
 	client->unasked += (size_t)n;
-	if (client->state == SILENT)	/* there was room: is it back? */
+	if (client->state == SILENT)	/* it had room: is it back? */
 		client_ask(side, client);
 }
 
-/* Closes a client that has been read out.  The connection is aborted if its
- * bytes go to another client, or its system might still deliver them.  At a
- * stop without -f it may. */
+/* Closes a client that has been read out.  Bytes that it had not acknowledged
+ * go to another client.  So the connection is aborted, or its system might
+ * still deliver them.  At a stop without -f the newest client is not aborted,
+ * as no other client gets its bytes. */
 static void
 client_close(struct side *side, struct client *client)
 {
@@ -1765,7 +1775,7 @@ client_close(struct side *side, struct client *client)
 	    (stop_time == NEVER || *conf.file != '\0' || !is_newest))
 		setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abort_now,
 		    sizeof abort_now);
-	close(client->fd);	/* never again, also after EINTR */
+	close(client->fd);	/* once only, also after EINTR */
 	side->counts[client->reason]++;
 	side_ask(side);
 	log_event(client->level, "disconnect", "side=%s session=" U64
@@ -1781,7 +1791,7 @@ client_close(struct side *side, struct client *client)
 }
 
 /* Reads clients that are leaving, the oldest first, and closes those that are
- * read out.  Where one must wait for room, a line tells. */
+ * read out.  Logs, once, each one that has to wait. */
 static void
 side_drain(struct side *side)
 {
@@ -1809,7 +1819,7 @@ side_drain(struct side *side)
 
 /* ---- Newcomers ------------------------------------------------------- */
 
-/* Whether -A or -B lets a peer in; everyone where it is not given. */
+/* Whether an address is in a network. */
 static int
 net_has(const struct net *net, const unsigned char *bytes)
 {
@@ -1820,6 +1830,7 @@ net_has(const struct net *net, const unsigned char *bytes)
 	    ((net->bytes[whole] ^ bytes[whole]) & mask) == 0);
 }
 
+/* Whether -A or -B lets a peer in.  Where it is not given, everyone is. */
 static int
 side_admits(const struct side *side, const struct sockaddr_storage *peer)
 {
@@ -1838,7 +1849,7 @@ side_admits(const struct side *side, const struct sockaddr_storage *peer)
 	return side->net_count == 0;
 }
 
-/* A newcomer is there: the client before it may have ended, or be back. */
+/* Before a newcomer is let in: has the client there ended, or is it back? */
 static void
 side_look(struct side *side)
 {
@@ -1889,8 +1900,8 @@ side_refuse(struct side *side, int fd, const char *peer, enum reason reason)
 	run_note(&side->runs[reason], 1, 0, peer);
 }
 
-/* A newcomer takes the place of a client.  Where this happens again and again,
- * two of them dial one port. */
+/* A newcomer replaces a client.  After CONTEST quick replacements in a row the
+ * side is contested: most often two programs dial one port. */
 static void
 side_replace(struct side *side, struct client *client, const char *newcomer)
 {
@@ -1916,7 +1927,7 @@ session_begin(struct side *side, struct client *client)
 	other->partner = client->session;
 }
 
-/* Lets a newcomer in.  From now on it is sent to. */
+/* Lets a newcomer in.  From now on the bridge sends to it. */
 static void
 side_come(struct side *side, int fd, const char *peer)
 {
@@ -1945,9 +1956,10 @@ side_come(struct side *side, int fd, const char *peer)
 	    state_name(), side->out->ring.used);
 }
 
-/* A newcomer.  Its peer is what accept() gave; getpeername() fails on one that
- * was already reset.  For that one macOS gives no address (xnu,
- * uipc_syscalls.c): it is served as "unknown:0", unless -A or -B is given. */
+/* Answers a newcomer.  Its address is from accept(), because getpeername()
+ * fails after a reset.  After a reset macOS gives accept() none (xnu,
+ * uipc_syscalls.c): then the newcomer is "unknown:0", and -A or -B denies
+ * it. */
 static void
 side_accept(struct side *side, int fd, const struct sockaddr_storage *address,
     socklen_t length)
@@ -2052,7 +2064,7 @@ live_add_side(const struct side *side, const struct client *client)
 	page_add_age(now - since);
 }
 
-/* Adds a direction: held bytes as a bar, what is sent on in a second. */
+/* Adds a direction: a bar for the held bytes, and the rate. */
 static void
 live_add_flow(const struct flow *flow)
 {
@@ -2065,7 +2077,7 @@ live_add_flow(const struct flow *flow)
 	page_add("B/s");
 }
 
-/* Adds a host; of one too long for the columns the end. */
+/* Adds a host, or its end if it is too long for the columns. */
 static void
 live_add_host(const char *host, size_t columns)
 {
@@ -2078,7 +2090,7 @@ live_add_host(const char *host, size_t columns)
 		    host + length - (columns - 3));
 }
 
-/* Draws the live line, what matters most first.  It is cut so that it never
+/* Draws the live line, what matters most first.  It is cut, so it never
  * wraps. */
 static void
 live_draw(void)
@@ -2293,8 +2305,8 @@ request_answer(char *request)
 	return "200 OK";
 }
 
-/* Answers a request at once.  A fresh socket takes a few kilobytes; if not, the
- * client sees less than the Content-Length. */
+/* Answers a request at once.  A new socket takes a few kilobytes; if it does
+ * not, the client gets fewer bytes than Content-Length. */
 static void
 scrape_answer(struct scrape *scrape)
 {
@@ -2317,9 +2329,9 @@ scrape_answer(struct scrape *scrape)
 	log_event(LOG_DEBUG, "request", "status=%.3s", status);
 }
 
-/* Takes a byte of a request.  Its first line is kept; empty lines before it and
- * the head behind it are not.  Returns 1 when the request is whole, or no text,
- * or its first line is too long. */
+/* Takes a byte of a request.  Keeps the first line; skips empty lines before it
+ * and the head after it.  Returns 1 when the request is complete, or has a NUL
+ * byte, or its first line is too long. */
 static int
 scrape_take(struct scrape *scrape, char c)
 {
@@ -2344,8 +2356,9 @@ scrape_take(struct scrape *scrape, char c)
 	return 1;
 }
 
-/* Reads a metrics client.  After the answer it is read until it closes: to
- * close with unread input would reset the connection under the answer. */
+/* Reads a metrics client.  After the answer it is read until it closes.  A
+ * close with unread input would reset the connection, and the answer might be
+ * lost. */
 static void
 scrape_read(struct scrape *scrape)
 {
@@ -2406,8 +2419,8 @@ stall_at(const struct side *side, const struct client *client)
 	return after(client->took, conf.stall);
 }
 
-/* When a client whose session is over is closed at the latest: it had time to
- * take what its partner had sent, and then to close. */
+/* When a client whose session is over is closed at the latest: it has had -w to
+ * take what its partner sent, or PATIENCE to close after that. */
 static int64_t
 session_closes_at(const struct side *side, const struct client *client)
 {
@@ -2418,8 +2431,8 @@ session_closes_at(const struct side *side, const struct client *client)
 	return after(client->took, conf.stall);
 }
 
-/* When a client is silent: it acknowledges nothing and sends nothing for twice
- * -k.  Keepalive is not sent while data is unacknowledged (tcp(7)). */
+/* When a client becomes silent: it has acknowledged and sent nothing for twice
+ * -k.  TCP sends no keepalive while bytes are unacknowledged (tcp(7)). */
 static int64_t
 silent_at(const struct side *side, const struct client *client)
 {
@@ -2429,7 +2442,7 @@ silent_at(const struct side *side, const struct client *client)
 	return client->alive + 2 * conf.keepalive;
 }
 
-/* When a sender that waits for its receiver need not wait any longer (-g). */
+/* When a receiver is stuck (-g), and its sender need not wait any longer. */
 static int64_t
 stuck_at(const struct flow *flow)
 {
@@ -2442,8 +2455,8 @@ stuck_at(const struct flow *flow)
 	return after(receiver->took, conf.grace);
 }
 
-/* When a receiver has had its time for what was held when its sender began to
- * wait. */
+/* When a receiver is slow: it has had SLOW_MIN for the bytes that were held
+ * when its sender began to wait. */
 static int64_t
 slow_at(const struct flow *flow)
 {
@@ -2451,9 +2464,10 @@ slow_at(const struct flow *flow)
 	    flow->marked + SLOW_MIN;
 }
 
-/* When to ask a client's system for acknowledgements.  This is often where room
- * is short; 20 times within -g or -w where bytes wait to be sent; else twice
- * within the time of -k, so an idle bridge wakes up once. */
+/* When to ask a client next.  Often, if room is short, at a stop, or if its
+ * session is over; 20 times within -g or -w, if bytes wait to be sent; else
+ * after half of -k or a quarter of -w.  Never if nothing is away, so an idle
+ * bridge sleeps. */
 static int64_t
 ask_at(const struct side *side, const struct client *client)
 {
@@ -2578,8 +2592,8 @@ save_head(char *head, int64_t left_b, int64_t left_a)
 	head[SAVE_HEAD - 1] = '\n';
 }
 
-/* Moves a number of bytes with read() or write(); returns 0, or -1 and errno,
- * which is 0 at the end of a file. */
+/* Reads or writes this many bytes; returns 0, or -1 and errno.  At the end of
+ * the file errno is 0. */
 static int
 file_read(int fd, void *bytes, size_t size)
 {
@@ -2640,7 +2654,8 @@ directory_of(const char *path, char *directory)
 		    path);
 }
 
-/* A name is made or removed on the disk once its directory is. */
+/* Writes a directory to the disk.  Only then is a name in it made or removed
+ * for good. */
 static void
 directory_sync(const char *path)
 {
@@ -2655,8 +2670,8 @@ directory_sync(const char *path)
 	close(fd);
 }
 
-/* Whether this is a plain file of this user; else errno is EPERM.  Somebody
- * else could have put another one there. */
+/* Whether this is a plain file of this user; else errno is EPERM.  Another user
+ * may have put a file or a link there. */
 static int
 save_is_plain(int fd)
 {
@@ -2669,7 +2684,7 @@ save_is_plain(int fd)
 	    file.st_nlink <= 1;
 }
 
-/* Ends the program for a file, with errno. */
+/* Ends the program, as errno says about a file. */
 static void
 save_fatal(const char *path)
 {
@@ -2677,7 +2692,7 @@ save_fatal(const char *path)
 	    "not a plain file of this user" : strerror(errno));
 }
 
-/* Whether the file that a stop writes has still its name. */
+/* Whether the open file still has the name save_new. */
 static int
 save_is_named(int fd)
 {
@@ -2687,8 +2702,8 @@ save_is_named(int fd)
 	    file.st_dev == named.st_dev && file.st_ino == named.st_ino;
 }
 
-/* Opens and locks the file that a stop would write.  Returns -1 and errno; that
- * is EAGAIN if another bridge has it, which may rename it before it ends. */
+/* Opens and locks the file that a stop would write.  Returns -1 and errno:
+ * EAGAIN if another bridge has locked it, or has just renamed it. */
 static int
 save_lock(void)
 {
@@ -2698,7 +2713,7 @@ save_lock(void)
 
 	if (!save_is_plain(fd))
 		return -1;
-	/* A file system without locks (ENOLCK) can't tell. */
+	/* Without locks in the file system (ENOLCK) nothing is known: go on. */
 	is_locked = fcntl(fd, F_SETLK, &lock) < 0 &&
 	    (errno == EACCES || errno == EAGAIN);
 	if (is_locked || !save_is_named(fd)) {
@@ -2711,16 +2726,16 @@ save_lock(void)
 	return fd;
 }
 
-/* Ends the program if the file that a stop would write is of another program,
- * or could not be given its name. */
+/* Ends the program if the file that a stop would write belongs to another
+ * program, or if its directory would not let a stop rename it. */
 static void
-save_try(void)
+save_check(void)
 {
 	char begin[sizeof SAVE_MAGIC - 1], directory[SAVE_PATH];
 	int fd = save_fd;
 	ssize_t n = read(fd, begin, sizeof begin);
 
-	save_fd = -1;		/* until it is known to be ours */
+	save_fd = -1;		/* or fatal() would remove the file */
 	if (n > 0 && memcmp(begin, SAVE_MAGIC, (size_t)n) != 0)
 		fatal(1, "-f: %s: not a file of tcpbridge", save_new);
 	directory_of(conf.file, directory);
@@ -2730,7 +2745,7 @@ save_try(void)
 }
 
 /* Opens the file that a stop would write, so a bad place is found at the start.
- * A bridge that is just stopping gets 3 seconds for it. */
+ * Waits up to 3 seconds for another bridge that is stopping. */
 static void
 save_open(void)
 {
@@ -2747,7 +2762,7 @@ save_open(void)
 		fatal(1, "-f: %s: another tcpbridge uses it", conf.file);
 	if (save_fd < 0)
 		save_fatal(save_new);
-	save_try();
+	save_check();
 }
 
 /* The time of day when the bridge's clock was 0, microseconds since 1970. */
@@ -2774,8 +2789,8 @@ save_take(int fd, struct flow *flow, unsigned long long size)
 	flow->received = size;
 }
 
-/* Takes what the last stop saved.  A file that is not whole, or of another
- * program, ends this one, and stays. */
+/* Takes what the last stop saved.  If the file is damaged, or of another
+ * program, this program ends, and the file stays. */
 static void
 save_load(void)
 {
@@ -2804,7 +2819,8 @@ save_load(void)
 	save_loaded = 1;
 }
 
-/* The bridge listens, so it owns what it took: the file is removed. */
+/* Removes the file that was loaded.  This is done when the bridge listens: if a
+ * start fails before, the file stays. */
 static void
 save_remove(void)
 {
@@ -2873,8 +2889,8 @@ save_end(void)
 
 /* ---- The loop -------------------------------------------------------- */
 
-/* Whether what has arrived from a side may wait for ever: there is no room for
- * it under -l, and nobody takes what would make room. */
+/* -l: whether what has arrived from a side may wait for ever: the ring has no
+ * room, and the receiver is absent or acknowledges nothing. */
 static int
 side_is_wedged(struct side *side)
 {
@@ -2887,10 +2903,11 @@ side_is_wedged(struct side *side)
 	    now - receiver->took >= conf.stall);
 }
 
-/* A client's time for taking bytes is over.  Its program hangs if its system
- * lives: the window is shut, or, where that is not told, it has sent something
- * lately, or nothing is on its way.  A silent one could not be heard then.  One
- * that can't be read out stays, for it may take bytes again. */
+/* The time of -w is over.  If the client's system answers, its program hangs,
+ * and the client is closed.  Where TCP_INFO does not tell, the system counts as
+ * answering if the client sent something lately, or nothing is away.  A client
+ * whose bytes have no room (-l) becomes silent instead, as it may take bytes
+ * again. */
 static void
 client_stall(struct side *side, struct client *client)
 {
@@ -2914,7 +2931,7 @@ client_review(struct side *side, struct client *client)
 
 	if (now >= ask_at(side, client)) {
 		client_ask(side, client);
-		/* Nothing new: the next question comes later. */
+		/* Nothing was acknowledged: wait longer. */
 		if (client->took < now)
 			client->ask_wait = sooner(2 * wait, ASK_LAST);
 	}
@@ -2941,7 +2958,7 @@ client_review(struct side *side, struct client *client)
 }
 
 /* Whether bytes that had arrived from a client at a stop are still to be read.
- * Their number may have been a guess. */
+ * The number kept may be a guess, so it is corrected. */
 static int
 client_has_unread(struct client *client)
 {
@@ -2955,9 +2972,9 @@ client_has_unread(struct client *client)
 	return client->unread > 0;
 }
 
-/* During a stop, and when a session is over (-o): a client gets EOF when it was
- * sent all that came for it from the other side, until the signal at the least.
- * One that had sent EOF itself goes when it has acknowledged all. */
+/* At a stop, and when a session is over (-o): sends EOF to a client after all
+ * bytes for it, which include what had arrived when the signal came.  If the
+ * client has sent EOF itself, it leaves when it has acknowledged all. */
 static void
 side_finish(struct side *side)
 {
@@ -2968,7 +2985,7 @@ side_finish(struct side *side)
 		return;
 	if (stop_time == NEVER && !session_is_over(side, client))
 		return;
-	/* What waits for the next session (-o) does not come for this one. */
+	/* Bytes of the next session (-o) are not for this client. */
 	if (from->count > 1 || (from->count == 1 &&
 	    session_intake(side->out) != WAIT &&
 	    client_has_unread(&from->clients[0])))
@@ -2981,7 +2998,7 @@ side_finish(struct side *side)
 		client_finish(side, client);
 }
 
-/* Tells that a receiver is slow, or is not any more. */
+/* Logs that a receiver is slow, or is not any more. */
 static void
 flow_tell_slow(struct flow *flow, int is_slow)
 {
@@ -2999,9 +3016,9 @@ flow_tell_slow(struct flow *flow, int is_slow)
 	flow->slow = (uint64_t)is_slow;
 }
 
-/* A sender that is faster than its receiver is read and held back in turns,
- * which is no fault.  What counts is the time that the receiver takes for what
- * was held when its sender began to wait. */
+/* Decides whether a receiver is slow.  A sender that is faster is read and held
+ * back in turns, which is no fault.  What counts is how long the receiver takes
+ * for the bytes that were held when the sender began to wait. */
 static void
 flow_review_slow(struct flow *flow)
 {
@@ -3010,12 +3027,12 @@ flow_review_slow(struct flow *flow)
 	    side_present(flow->to) == NULL;
 
 	if (is_late)
-		side_ask(flow->to);	/* it may have taken it since */
+		side_ask(flow->to);	/* acks may have come since */
 	went = flow->sent >= flow->mark;
-	/* The time is over, and what was held has not gone. */
+	/* The time is over, and those bytes have not gone. */
 	if (is_late && waits && !went)
 		flow_tell_slow(flow, 1);
-	/* It went in time, or the sender need not wait any more. */
+	/* They went in time, or the sender need not wait any more. */
 	else if (flow->slow && ((went && now - flow->marked < SLOW_MIN) ||
 	    (!waits && (went || is_parted))))
 		flow_tell_slow(flow, 0);
@@ -3043,7 +3060,7 @@ side_review(struct side *side)
 }
 
 /* The time of -t is over: logs the totals, or makes rates for the live line.
- * What it learns of acknowledgements may make room. */
+ * It also asks, which may make room, so it comes before the reviews. */
 static void
 period_end(void)
 {
@@ -3060,8 +3077,8 @@ period_end(void)
 		totals_log(LOG_INFO);
 }
 
-/* Does what is due by the clock.  What one side does may allow the other to go
- * on, so both are looked at until nothing changes. */
+/* Does what is due by the clock.  A change on one side may let the other one go
+ * on, so both are reviewed until nothing changes. */
 static void
 loop_review(void)
 {
@@ -3085,9 +3102,9 @@ loop_review(void)
 		live_draw();
 }
 
-/* Whether accept() failed for the newcomer alone, accept(2): it has gone, or
- * its network has.  ECONNABORTED is what BSD and illumos say of one that was
- * reset (FreeBSD: uipc_socket.c, soaccept); what it had sent is lost. */
+/* Whether accept() failed for this newcomer alone (accept(2)): it is gone, or
+ * its network is.  BSD and illumos give ECONNABORTED after a reset (FreeBSD:
+ * uipc_socket.c, soaccept); what the newcomer had sent is lost. */
 static int
 accept_passes(int error)
 {
@@ -3108,9 +3125,9 @@ accept_passes(int error)
 	return 0;
 }
 
-/* Takes one client from a listener; returns 0 if there is none.  Without
- * descriptors or memory it would be reported again and again, so the listener
- * rests for a second. */
+/* Takes one client from a listener; returns 0 if there is none.  If it fails
+ * for lack of descriptors or memory, pselect() would report it again and again,
+ * so the listener rests for a second. */
 static int
 listener_accept(struct listener *listener)
 {
@@ -3135,10 +3152,10 @@ listener_accept(struct listener *listener)
 	return fd >= 0;
 }
 
-/* Time passed in a wait.  For a client that was not read its time of -r and -i
- * did not pass, for one that nothing was held for that of -g and -w did not,
- * unless its session is over (-o).
- * None of it passed while the bridge itself was stopped. */
+/* Moves times of clients forward, so part of the last wait does not count.  For
+ * -r and -i that is a wait in which the client was not read.  For -g and -w it
+ * is a wait in which nothing was held for it, unless its session is over (-o).
+ * A pause of the bridge counts for none of these times. */
 static void
 clocks_adjust(int64_t elapsed, int64_t paused)
 {
@@ -3162,8 +3179,8 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 	}
 }
 
-/* Linux lets no signal in while something is always ready, so a wait that did
- * not sleep for a while lets it in here. */
+/* On Linux pselect() lets no signal in if a descriptor is ready at once.  If no
+ * wait has slept for 50 ms, this function lets signals in. */
 static void
 signals_let_in(int64_t waited)
 {
@@ -3178,9 +3195,9 @@ signals_let_in(int64_t waited)
 	signals_heard = now;
 }
 
-/* Waits until a descriptor is ready, something is due, or a signal came.  If
- * the bridge was stopped or suspended meanwhile, nothing tells since when, so
- * the whole time since the last wait counts as a pause. */
+/* Waits until a descriptor is ready, something is due, or a signal comes.  If
+ * the bridge was stopped or suspended meanwhile, the system does not tell for
+ * how long, so all the time since the last wait counts as a pause. */
 static void
 loop_wait(fd_set *readable, fd_set *writable)
 {
@@ -3199,7 +3216,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 		FD_ZERO(readable);
 		FD_ZERO(writable);
 	}
-	do {			/* SIGCONT may come at any time */
+	do {			/* again if SIGCONT came meanwhile */
 		was_stopped |= continued;
 		continued = 0;
 		now = clock_read();
@@ -3213,7 +3230,7 @@ loop_wait(fd_set *readable, fd_set *writable)
 	clocks_adjust(elapsed, paused);
 }
 
-/* Puts what is waited for into the sets. */
+/* Puts the descriptors to wait for into the sets. */
 static void
 sets_build(fd_set *readable, fd_set *writable)
 {
@@ -3240,10 +3257,10 @@ sets_build(fd_set *readable, fd_set *writable)
 			FD_SET(scrapes[i].fd, readable);
 }
 
-/* One turn.  All is received before anything is sent, so nothing goes to a
- * client whose EOF came with it.  A side is sent to at once if its socket was
- * not watched, because nothing waited for it.  Clients are read before others
- * are accepted. */
+/* One turn.  Receives all before it sends, so nothing is sent to a client whose
+ * EOF has just come.  A socket that was not in the set, because the ring was
+ * empty before, is sent to at once.  Clients are read before newcomers are
+ * accepted. */
 static void
 loop_turn(void)
 {
@@ -3272,9 +3289,9 @@ loop_turn(void)
 			listener_accept(&listeners[i]);
 }
 
-/* Lets in those who have dialled until now. */
+/* Accepts the newcomers of a side that have dialled until now. */
 static void
-listener_empty(struct listener *listener)
+listener_drain(struct listener *listener)
 {
 	int tries;
 
@@ -3284,8 +3301,9 @@ listener_empty(struct listener *listener)
 			return;
 }
 
-/* A stop begins.  The listeners are closed, so whoever dials now is refused and
- * keeps its data.  What has arrived from each client is still read. */
+/* A stop begins.  The listeners are closed, so a program that dials now is
+ * refused and keeps its data.  What has arrived from each client is still
+ * read. */
 static void
 stop_begin(void)
 {
@@ -3294,7 +3312,7 @@ stop_begin(void)
 	int i;
 
 	for (i = 0; i < listener_count; i++)
-		listener_empty(&listeners[i]);
+		listener_drain(&listeners[i]);
 	stop_time = now + PATIENCE;
 	listeners_close(0);
 	for (side = sides; side < sides + SIDES; side++) {
@@ -3313,7 +3331,7 @@ signal_name(int number)
 	return number == SIGINT ? "SIGINT" : "SIGHUP";
 }
 
-/* Ends a stop: closes who is left, and logs what is lost. */
+/* Ends a stop: closes the clients that are left, and logs what is lost. */
 static void
 stop_end(void)
 {
@@ -3343,9 +3361,8 @@ stop_end(void)
 	    "signal=%s lost=%zu", signal_name(stop_signal), lost);
 }
 
-/* The life of the bridge.  A signal ends it when all held bytes have reached
- * the clients and these have closed, when the time for that is over, or a
- * second one comes. */
+/* Runs until a stop is over: no client is left, its time has passed, or a
+ * second signal comes. */
 static void
 loop_run(void)
 {
@@ -3379,9 +3396,9 @@ signal_note(int number)
 		totals_asked = 1;
 }
 
-/* Signals are blocked but in pselect(), so there is no moment between the look
- * at a flag and the wait.  SIGCONT is not blocked: its handler has run before
- * anything else after a stop.  A stop signal that is ignored at the start, as
+/* Signals are blocked except in pselect(), so none can come between the look at
+ * a flag and the wait.  SIGCONT is not blocked, so after a stop its handler
+ * runs before all other code.  A stop signal that is ignored at the start, as
  * under nohup, stays ignored. */
 static void
 signals_open(void)
@@ -3494,8 +3511,9 @@ parse_place(const char *what, char *text, struct place *place)
 	place->port = (int)number;
 }
 
-/* A numeric address, or one with the number of bits that have to agree.  No
- * client is v4-mapped (RFC 4291), for IPv6 sockets are V6ONLY. */
+/* A numeric address, or one with the number of bits that have to agree.  A
+ * v4-mapped one (RFC 4291) is refused: IPv6 sockets are V6ONLY, so no client
+ * has one. */
 static void
 parse_net(const char *what, char *text, struct side *side)
 {
@@ -3568,7 +3586,7 @@ utf8_length(const char *text)
 	for (i = 1; i < length; i++)
 		if ((c[i] & 0xc0) != 0x80)
 			return 0;
-	/* Too long a form, half of a surrogate pair, past the last one. */
+	/* Too long a form, half of a surrogate pair, or above U+10FFFF. */
 	if ((c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) ||
 	    (c[0] == 0xf0 && c[1] < 0x90) || (c[0] == 0xf4 && c[1] > 0x8f))
 		return 0;
@@ -3613,7 +3631,7 @@ print_and_exit(const char *text)
 	exit(0);
 }
 
-/* Takes one option; what is wrong with it ends the program. */
+/* Takes one option; a wrong argument ends the program. */
 static void
 option_take(int option, const char *what, char *text)
 {
@@ -3692,10 +3710,10 @@ options_read(int argc, char **argv)
 		fatal(2, "both sides have port %d", conf.places[SIDE_A].port);
 }
 
-/* Puts a non-blocking descriptor of the same terminal in the place of 1 or 2.
- * Of a terminal select() says only that it takes something, which may be less
- * than a line.  Others who use the old descriptor are not touched.  A terminal
- * of another user, or without a name here (chroot), can't be opened. */
+/* Opens the terminal of descriptor 1 or 2 again, as non-blocking.  A terminal
+ * that select() reports as ready may take less than a line.  Programs that
+ * share the old descriptor are not affected.  A terminal of another user, or
+ * without a name here (chroot), can't be opened. */
 static void
 terminal_open(int fd)
 {
@@ -3710,8 +3728,8 @@ terminal_open(int fd)
 	close(own);
 }
 
-/* Opens what is closed of 0-2.  A socket with that number would get the log
- * into its stream. */
+/* Opens those of 0 to 2 that are closed.  Else a socket could get that number,
+ * and the log would go into its stream. */
 static void
 descriptors_open(void)
 {
@@ -3778,7 +3796,7 @@ main(int argc, char **argv)
 
 	descriptors_open();
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN);	/* a log that may not grow */
+	signal(SIGXFSZ, SIG_IGN);	/* a log at its size limit */
 	signal(SIGTTOU, SIG_IGN);	/* stty tostop, in the background */
 	options_read(argc, argv);
 	if (conf.syslog && syslog_open() < 0)
