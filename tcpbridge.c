@@ -115,11 +115,11 @@ enum {
 	UNSENT_LOW = 262144,	/* TCP_NOTSENT_LOWAT, bytes */
 	ASK_SIZE = 4096,	/* bytes sent, after which the code asks */
 	CLIENTS = 8,		/* at a time on a side, leaving ones, too */
-	BACKLOG = 128,		/* with 16, quick reconnects had to wait */
+	BACKLOG = 128,		/* with 16, quick redials had to wait */
 	LISTENERS = 32,		/* addresses of both sides and metrics */
 	PORT_TRIES = 16,	/* to find one port for all addresses */
 	NETS = 16,		/* networks a side (-A, -B) */
-	CONTEST = 3,		/* quick replacements: a side is contested */
+	CONTEST = 3,		/* quick replacements: contested */
 	SCRAPES = 4,		/* metrics clients at a time (-m) */
 	REQUEST_MAX = 2048,	/* bytes in the first line of a request */
 	ADDRESS_SIZE = 72,	/* bytes in "[v6%zone]:port" */
@@ -137,8 +137,8 @@ enum {
 #define SECONDS_MAX 1e9		/* in an argument; 31 years */
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
-#define PATIENCE (2 * SECOND)	/* longest stop, metrics request, end of -o */
-#define QUICK MINUTE		/* replaced this soon after it came: quick */
+#define PATIENCE (2 * SECOND)	/* a stop, a request, the end of -o */
+#define QUICK MINUTE		/* replaced so soon: quick */
 #define SLOW_MIN (5 * SECOND)	/* a receiver that needs longer is slow */
 #define RUN_QUIET (5 * MINUTE)	/* without an event: the run ends */
 #define WAIT_MAX (1000000 * SECOND) /* longer waits fail on some systems */
@@ -197,8 +197,8 @@ static struct flow {
 	uint64_t drops;		/* times that bytes were dropped */
 	uint64_t slow;		/* 1 from event=slow to event=slow_end */
 	int64_t slow_since;	/* when the wait for that began */
-	int64_t marked;		/* since when its sender waits, or 0 */
-	uint64_t mark;		/* what sent will be when all held then went */
+	int64_t wait_began;	/* since when its sender waits, or 0 */
+	uint64_t wait_goal;	/* sent, once all held then is gone */
 	uint64_t rated;		/* sent, when rate was last computed */
 	double rate;		/* bytes a second, for the live line (-t) */
 } flows[SIDES];		/* by the side that the bytes come from */
@@ -208,7 +208,7 @@ enum state {
 	OPEN,			/* it is read and sent to */
 	HALF_CLOSED,		/* its EOF was read; -e still sends to it */
 	SILENT,			/* like OPEN; it acknowledges nothing */
-	LEAVING			/* what had arrived is read; then closed */
+	LEAVING			/* is read out, then closed */
 };
 
 /* One connection. */
@@ -223,11 +223,11 @@ struct client {
 	uint64_t partner;	/* -o: session of its partner; 0: none yet */
 	uint64_t received, sent; /* bytes; sent: acknowledged */
 	size_t unacked;		/* bytes that came back from it */
-	size_t unread;		/* LEAVING or a stop: bytes still to read */
+	size_t unread;		/* leaving or stop: bytes to read */
 	int told;		/* event=leaving was logged */
 	int shut;		/* it was sent EOF (a stop, -o) */
 	int error;		/* errno kept by socket_unacked(), or 0 */
-	int watched;		/* it was in the read set of the last wait */
+	int watched;		/* in the read set of the last wait */
 	size_t unasked;		/* bytes sent since the last ask */
 	int64_t ask_wait;	/* until the next ask, if room is short */
 	int64_t asked;		/* when the code last asked */
@@ -235,7 +235,7 @@ struct client {
 	int64_t ended;		/* when its EOF was read, else 0 */
 	int64_t silenced;	/* when it became SILENT */
 	int64_t heard;		/* when it last sent, or was not read */
-	int64_t took;		/* last acknowledged, or nothing was held */
+	int64_t took;		/* last ack, or nothing was held */
 	int64_t alive;		/* when it last acknowledged or sent */
 };
 
@@ -244,8 +244,8 @@ static struct side {
 	struct flow *in, *out;	/* from its clients; to them */
 	struct client clients[CLIENTS]; /* the oldest first */
 	int count;		/* of clients */
-	int64_t left;		/* when the last client left, or the start */
-	int64_t heard;		/* when a client last sent, or the start */
+	int64_t left;		/* last client left, or the start */
+	int64_t heard;		/* last byte came, or the start */
 	uint64_t connects, counts[REASONS]; /* let in; closed or refused */
 
 	/* Networks that are let in (-A, -B); without any, all are. */
@@ -285,7 +285,7 @@ static struct {
 	const char *name;	/* -n; empty if none */
 	const char *file;	/* -f; empty if none */
 	size_t capacity;	/* -b, bytes */
-	int64_t eof_hold, grace, keepalive, silence;	/* -e, -g, -k, -r */
+	int64_t eof_hold, grace, keepalive, replace;	/* -e, -g, -k, -r */
 	int64_t hold, idle, period, stall;	/* -H, -i, -t, -w; or NEVER */
 	struct place {
 		char host[256];		/* empty: depends on flags */
@@ -305,7 +305,7 @@ static char page[TEXT_SIZE];	/* text that is about to be written */
 static size_t page_used;	/* bytes of it */
 static int fd_top;		/* highest descriptor the loop ever watched */
 static int64_t now;		/* what clock_read() said, once a turn */
-static int64_t stop_time = NEVER; /* when a stop has to end */
+static int64_t stop_deadline = NEVER; /* when a stop has to end */
 static int64_t totals_last;	/* when -t was last done */
 static int64_t started;		/* when the bridge started */
 static uint64_t sessions;	/* connections so far */
@@ -803,7 +803,7 @@ socket_tune(int fd)
 #define ACKS "TIOCOUTQ"		/* other systems: for terminals only */
 #define FIN_COUNTS 1		/* TIOCOUTQ counts the FIN as a byte */
 #else
-#define ACKS "none"		/* bytes that the system took count as sent */
+#define ACKS "none"		/* what the system took counts as sent */
 #endif
 #ifndef FIN_COUNTS
 #define FIN_COUNTS 0
@@ -1255,7 +1255,7 @@ flow_intake(const struct flow *flow)
 	if (now >= side_expires_at(flow->to))
 		return DROP;
 	/* A stop takes all that has arrived, while there is room. */
-	if (stop_time != NEVER && has_room)
+	if (stop_deadline != NEVER && has_room)
 		return STORE;
 	/* The receiver keeps up: it acknowledged something within -g. */
 	if (receiver != NULL && (conf.lossless ||
@@ -1469,7 +1469,7 @@ flow_clear(struct flow *flow, enum reason reason)
 	if (ring_unsent(&flow->ring) == 0)
 		return;
 	flow_drop(flow, ring_cut(&flow->ring), flow->session, reason);
-	flow->marked = 0;	/* these bytes can't reach mark any more */
+	flow->wait_began = 0;	/* these bytes never reach wait_goal */
 }
 
 /* Why bytes that have just come are dropped. */
@@ -1487,7 +1487,7 @@ flow_drop_reason(const struct flow *flow)
 static void
 session_end(struct side *side)
 {
-	if (!conf.sessions || stop_time != NEVER)
+	if (!conf.sessions || stop_deadline != NEVER)
 		return;
 	flow_clear(side->out, ENDED);
 	if (side_receiver(side->in->to) == NULL)
@@ -1635,7 +1635,8 @@ client_fail(struct side *side, struct client *client, int error)
 static void
 client_finish(struct side *side, struct client *client)
 {
-	client_leave(side, client, stop_time != NEVER ? SHUTDOWN : SESSION, "");
+	client_leave(side, client,
+	    stop_deadline != NEVER ? SHUTDOWN : SESSION, "");
 }
 
 /* The EOF of a client was read. */
@@ -1772,7 +1773,7 @@ client_close(struct side *side, struct client *client)
 	int is_newest = client == &side->clients[side->count - 1];
 
 	if (client->unacked > 0 &&
-	    (stop_time == NEVER || *conf.file != '\0' || !is_newest))
+	    (stop_deadline == NEVER || *conf.file != '\0' || !is_newest))
 		setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &abort_now,
 		    sizeof abort_now);
 	close(client->fd);	/* once only, also after EINTR */
@@ -1876,7 +1877,7 @@ side_is_busy(struct side *side)
 
 	return client != NULL && client->state == OPEN &&
 	    !session_is_over(side, client) &&
-	    now - client->heard < conf.silence;
+	    now - client->heard < conf.replace;
 }
 
 /* Whether a newcomer is let in (STAYS), or why it is refused. */
@@ -2404,7 +2405,7 @@ half_closed_at(const struct client *client)
 static int64_t
 idle_at(struct side *side, const struct client *client)
 {
-	if (stop_time != NEVER || client != side_sender(side) ||
+	if (stop_deadline != NEVER || client != side_sender(side) ||
 	    !wants_read(side))
 		return NEVER;
 	return after(client->heard, conf.idle);
@@ -2460,8 +2461,8 @@ stuck_at(const struct flow *flow)
 static int64_t
 slow_at(const struct flow *flow)
 {
-	return flow->slow || flow->marked == 0 ? NEVER :
-	    flow->marked + SLOW_MIN;
+	return flow->slow || flow->wait_began == 0 ? NEVER :
+	    flow->wait_began + SLOW_MIN;
 }
 
 /* When to ask a client next.  Often, if room is short, at a stop, or if its
@@ -2487,7 +2488,7 @@ ask_at(const struct side *side, const struct client *client)
 		wait = sooner(wait, patience / 20 + MSEC);
 	if (flow_is_short(side->out))
 		wait = sooner(wait, client->ask_wait);
-	if (stop_time != NEVER || session_is_over(side, client))
+	if (stop_deadline != NEVER || session_is_over(side, client))
 		wait = sooner(wait, ASK_LAST);
 	return after(client->asked, wait);
 }
@@ -2531,7 +2532,7 @@ side_due(struct side *side)
 static int64_t
 loop_due(void)
 {
-	int64_t due = sooner(stop_time, after(totals_last, conf.period));
+	int64_t due = sooner(stop_deadline, after(totals_last, conf.period));
 	size_t i;
 
 	for (i = 0; i < SIDES; i++)
@@ -2983,7 +2984,7 @@ side_finish(struct side *side)
 
 	if (client == NULL || ring_unsent(&side->out->ring) > 0)
 		return;
-	if (stop_time == NEVER && !session_is_over(side, client))
+	if (stop_deadline == NEVER && !session_is_over(side, client))
 		return;
 	/* Bytes of the next session (-o) are not for this client. */
 	if (from->count > 1 || (from->count == 1 &&
@@ -3008,7 +3009,7 @@ flow_tell_slow(struct flow *flow, int is_slow)
 		log_event(LOG_WARNING, "slow", "dir=%s session=" U64
 		    " peer=%s held=%zu", flow->name, client_session(client),
 		    client_peer(client), flow->ring.used);
-		flow->slow_since = flow->marked;
+		flow->slow_since = flow->wait_began;
 	} else
 		log_event(LOG_INFO, "slow_end", "dir=%s held=%zu "
 		    "duration=%.3f", flow->name, flow->ring.used,
@@ -3028,19 +3029,19 @@ flow_review_slow(struct flow *flow)
 
 	if (is_late)
 		side_ask(flow->to);	/* acks may have come since */
-	went = flow->sent >= flow->mark;
+	went = flow->sent >= flow->wait_goal;
 	/* The time is over, and those bytes have not gone. */
 	if (is_late && waits && !went)
 		flow_tell_slow(flow, 1);
 	/* They went in time, or the sender need not wait any more. */
-	else if (flow->slow && ((went && now - flow->marked < SLOW_MIN) ||
+	else if (flow->slow && ((went && now - flow->wait_began < SLOW_MIN) ||
 	    (!waits && (went || is_parted))))
 		flow_tell_slow(flow, 0);
 	if (went || is_late || (!waits && is_parted))
-		flow->marked = 0;
-	if (waits && flow->marked == 0) {
-		flow->marked = now;
-		flow->mark = flow->sent + flow->ring.used;
+		flow->wait_began = 0;
+	if (waits && flow->wait_began == 0) {
+		flow->wait_began = now;
+		flow->wait_goal = flow->sent + flow->ring.used;
 	}
 }
 
@@ -3163,8 +3164,8 @@ clocks_adjust(int64_t elapsed, int64_t paused)
 	struct client *client;
 
 	for (side = sides; side < sides + SIDES; side++) {
-		if (side->in->marked != 0)
-			side->in->marked += paused;
+		if (side->in->wait_began != 0)
+			side->in->wait_began += paused;
 		for (client = side->clients;
 		    client < side->clients + side->count; client++) {
 			client->heard += client->watched ? paused : elapsed;
@@ -3313,7 +3314,7 @@ stop_begin(void)
 
 	for (i = 0; i < listener_count; i++)
 		listener_drain(&listeners[i]);
-	stop_time = now + PATIENCE;
+	stop_deadline = now + PATIENCE;
 	listeners_close(0);
 	for (side = sides; side < sides + SIDES; side++) {
 		client = side_receiver(side);
@@ -3368,15 +3369,15 @@ loop_run(void)
 {
 	for (;;) {
 		loop_review();
-		if (stop_count > 1 || now >= stop_time ||
-		    (stop_time != NEVER && sides[SIDE_A].count == 0 &&
+		if (stop_count > 1 || now >= stop_deadline ||
+		    (stop_deadline != NEVER && sides[SIDE_A].count == 0 &&
 		    sides[SIDE_B].count == 0))
 			break;
 		loop_turn();
 		if (totals_asked)
 			totals_log(LOG_NOTICE);
 		totals_asked = 0;
-		if (stop_count > 0 && stop_time == NEVER)
+		if (stop_count > 0 && stop_deadline == NEVER)
 			stop_begin();
 	}
 	stop_end();
@@ -3440,22 +3441,22 @@ static const char usage_text[] =
 "  -4, -6    IPv4 only, IPv6 only\n"
 "  -A, -B net  let only this network in on that side (up to 16 times each)\n"
 "  -b size   bytes held per direction, suffix k or m (4m)\n"
-"  -e secs   after a side's EOF go on sending to it this long (0)\n"
+"  -e secs   after a client's EOF go on sending to it this long (0)\n"
 "  -f file   keep what a stop would lose there for the next start\n"
 "  -g secs   hold a sender back this long for a stuck receiver (3)\n"
 "  -H secs   hold data for an absent side no longer than this (no limit)\n"
 "  -h, -V    print this help; the version\n"
-"  -i secs   close a side that sends nothing for this long (0: never)\n"
+"  -i secs   close a client that sends nothing for this long (0: never)\n"
 "  -k secs   TCP keepalive after this silence (30; 0: off)\n"
 "  -l        lossless: never drop, hold the sender back instead\n"
 "  -m addr   serve /metrics and /healthz over HTTP at [host:]port\n"
 "  -n name   name of this bridge, in log and metrics\n"
 "  -o        one session: when a client goes, close the other one, too\n"
 "  -q, -v    log only warnings and errors; also debug lines\n"
-"  -r secs   replace a client only if silent this long (0: always)\n"
+"  -r secs   replace a client only if it sent nothing this long (0)\n"
 "  -s        log to syslog, not to standard error\n"
 "  -t secs   log totals this often; on a terminal, one live line\n"
-"  -w secs   close a side that takes no data for this long (60; 0: never)\n"
+"  -w secs   close a client that takes no data this long (60; 0: never)\n"
 "  -x        trace all traffic on standard output, in hex and text\n"
 "Examples: tcpbridge 4001 4002\n"
 "          tcpbridge -H 0 -r 5 -m 9100 4001 4002  (Modbus, with metrics)\n"
@@ -3653,7 +3654,7 @@ option_take(int option, const char *what, char *text)
 	case 'n': conf.name = parse_name(what, text, NAME_SIZE); break;
 	case 'o': conf.sessions = 1; break;
 	case 'q': conf.level = LOG_NOTICE; break;
-	case 'r': conf.silence = parse_seconds(what, text); break;
+	case 'r': conf.replace = parse_seconds(what, text); break;
 	case 's': conf.syslog = 1; break;
 	case 't': conf.period = parse_limit(what, text); break;
 	case 'V': print_and_exit(version_text); break;
