@@ -1952,6 +1952,9 @@ side_come(struct side *side, int fd, const char *peer)
 	socket_tune(fd);
 	side->connects++;
 	changes++;
+	/* What was lost while the side was absent is logged before it is back. */
+	if (level == LOG_INFO)
+		side_tell_rest(side->out->from, DENIED);
 	log_event(level, "connect", "side=%s session=" U64 " peer=%s "
 	    "state=%s held=%zu", side->name, client->session, client->peer,
 	    state_name(), side->out->ring.used);

@@ -215,12 +215,11 @@ values_agree()
 }
 
 # A rule for a metric that is not there never fires.
-test_the_alert_rules_of_the_readme_are_about_metrics_that_are_there()
+test_the_alert_rules_of_the_manual_are_about_metrics_that_are_there()
 {
 	served
 	get /metrics || return
-	sed -n '/^...yaml$/,/^...$/{/^...yaml$/d;/^...$/d;p;}' \
-	    "$here/../README.md" >"$work/rules"
+	sed -n '/^groups:/,/^\.Ed/{/^\.Ed/d;p;}' "$here/../tcpbridge.1" >"$work/rules"
 	named=$(grep -o 'tcpbridge_[a-z_]*' "$work/rules" | sort -u)
 	assertNotNull 'no rules' "$named"
 	for name in $named; do

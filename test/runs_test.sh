@@ -152,6 +152,29 @@ held_back()
 	client_feed "$side" "$work/much"
 }
 
+# Of a run only the first line comes at once, and the next one a second later.
+test_what_was_lost_is_told_before_the_receiver_is_back()
+{
+	for s in A B; do
+		face "$s"
+		bridge_start -b 10
+		client_open "$side" || return
+		client_say "$side" '0123456789'
+		wait_total 10 held "$dir"
+		client_say "$side" 'abc'
+		wait_log "event=drop dir=$dir .* bytes=3 "
+		client_say "$side" 'defg'
+		wait_total 7 dropped "$dir"
+		client_open "$other" || return
+		client_hears "$other" '0123456789'
+		wait_log "event=drop dir=$dir .* bytes=4 drops=[0-9]* total=7\$"
+		last=$(sed -n '/event=drop .* bytes=4 /=' "$log")
+		back_at=$(sed -n "/event=connect side=$other /=" "$log")
+		assertTrue "line $last is not before line $back_at" \
+		    "[ $last -lt $back_at ]"
+	done
+}
+
 test_a_receiver_that_holds_its_sender_back_is_told_after_five_seconds()
 {
 	for s in A B; do

@@ -84,6 +84,23 @@ log_state(const char *line)
 	}
 }
 
+/*
+ * "What was lost while its receiver was away is told before that one's
+ * event=connect", though it may be early for the run.
+ */
+static void
+log_lost_before(const char *line, struct promises *m)
+{
+	int t;
+
+	if (W.log_faults == 0 && m->unsure == 0 &&
+	    m->dropped_told != m->dropped)
+		violate("%" PRIu64 " dropped bytes were not told before: %s",
+		    m->dropped - m->dropped_told, line);
+	for (t = TALE_OVERFLOW; t <= TALE_SESSION; t++)
+		m->tales[t].t_early = NEVER;
+}
+
 /* "In held the bytes that wait for it and are sent to it at once." */
 static void
 log_connect(const char *line, int s)
@@ -95,6 +112,8 @@ log_connect(const char *line, int s)
 	log_number(line, "session", c->session);
 	log_number(line, "held", M[!s].held.bytes);
 	log_state(line);
+	if (log_is(line, "level", "info"))
+		log_lost_before(line, &M[!s]);
 }
 
 /* Was the client closed for the reason that the log tells? */
