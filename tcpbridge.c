@@ -1952,7 +1952,7 @@ side_come(struct side *side, int fd, const char *peer)
 	socket_tune(fd);
 	side->connects++;
 	changes++;
-	/* What was lost while the side was absent is logged before it is back. */
+	/* Drops of the time without a client are logged first. */
 	if (level == LOG_INFO)
 		side_tell_rest(side->out->from, DENIED);
 	log_event(level, "connect", "side=%s session=" U64 " peer=%s "
