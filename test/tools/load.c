@@ -32,24 +32,16 @@
  */
 #define _POSIX_C_SOURCE 200809L
 
-#include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/types.h>
 #include <sys/wait.h>
 
-#include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
+
+#define HELPER "load"
+#include "tcp.h"
 
 #define PAIRS_MAX	64
 #define PERIOD		65521	/* prime, so no power of two repeats in it */
@@ -99,21 +91,18 @@ static double samples[SAMPLES_MAX];	/* seconds */
 static pid_t child = -1;
 
 static void
-die(const char *what)
+child_end(void)
 {
-	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
 	if (child > 0)
 		kill(child, SIGKILL);
-	exit(1);
 }
 
 /* A run that is interrupted, or takes for ever, takes its child with it. */
 static void
-on_signal(int number)
+on_signal(int signal_number)
 {
-	(void)number;
-	if (child > 0)
-		kill(child, SIGKILL);
+	(void)signal_number;
+	child_end();
 	_exit(1);
 }
 
@@ -124,16 +113,6 @@ now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
-static void
-rest(double seconds)
-{
-	struct timespec ts;
-
-	ts.tv_sec = (time_t)seconds;
-	ts.tv_nsec = (long)((seconds - (double)ts.tv_sec) * 1e9);
-	nanosleep(&ts, NULL);
 }
 
 /*
@@ -185,7 +164,7 @@ listen_any(int *port)
 	    bind(fd, (struct sockaddr *)&sin, sizeof sin) == -1 ||
 	    listen(fd, 8) == -1 ||
 	    getsockname(fd, (struct sockaddr *)&sin, &len) == -1)
-		die("listen");
+		fail("listen");
 	*port = ntohs(sin.sin_port);
 	return fd;
 }
@@ -207,21 +186,15 @@ with_nodelay(int fd)
 static int
 dial(int port, double patience)
 {
-	struct sockaddr_in sin;
 	double deadline = now() + patience;
+	char text[16];
 	int fd;
 
-	address(&sin, port);
-	for (;;) {
-		if ((fd = socket(AF_INET, SOCK_STREAM, 0)) == -1)
-			die("socket");
-		if (connect(fd, (struct sockaddr *)&sin, sizeof sin) == 0)
-			return with_nodelay(fd);
-		close(fd);
-		if (now() > deadline)
-			return -1;
-		rest(0.002);
-	}
+	snprintf(text, sizeof text, "%d", port);
+	while ((fd = dial_address("127.0.0.1", text, 0)) == -1 &&
+	    now() <= deadline)
+		pause_ms(2);
+	return fd;
 }
 
 /*
@@ -243,7 +216,7 @@ pair_connect(struct pair *p)
 		p->fd[END_B] = dial(p->port[END_B], PATIENCE);
 	}
 	if (p->fd[END_A] == -1 || p->fd[END_B] == -1)
-		die("connect");
+		fail("connect");
 }
 
 /* The number after a word in one of /proc's files, or -1. */
@@ -352,7 +325,7 @@ static void
 exchange_write(int fd, const void *data, size_t n)
 {
 	if (write(fd, data, n) != (ssize_t)n)
-		die("write to the other end");
+		fail("write to the other end");
 }
 
 static void
@@ -363,7 +336,7 @@ exchange_read(int fd, void *data, size_t n)
 
 	for (; n > 0; n -= (size_t)got, p += got)
 		if ((got = read(fd, p, n)) <= 0)
-			die("read from the other end");
+			fail("read from the other end");
 }
 
 /* Take what has come for one end of a pair; a connection that ended is -1. */
@@ -436,7 +409,7 @@ transfer(int me, int other, size_t size, int sends, double stop,
 		pfds[i].events = POLLIN;
 		pfds[i].revents = 0;
 		if (poll(pfds, (nfds_t)npairs + 1, 100) == -1)
-			die("poll");
+			fail("poll");
 		if (pfds[npairs].revents != 0) {
 			exchange_read(other, theirs, sizeof theirs);
 			heard = 1;
@@ -472,9 +445,9 @@ split(int *me, double *start)
 	int line[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, line) == -1)
-		die("socketpair");
+		fail("socketpair");
 	if ((child = fork()) == -1)
-		die("fork");
+		fail("fork");
 	*me = child == 0 ? END_B : END_A;
 	alarm(RUN_MAX);
 	close(line[!*me]);
@@ -646,10 +619,10 @@ run_reconnect(void)
 		listener = listen_any(&p->port[END_B]);
 	while (cycles < CYCLES_MAX) {
 		close(p->fd[END_B]);
-		rest(0.005);
+		pause_ms(5);
 		if (listener == -1)
 			send_all(p->fd[END_A], message, MESSAGE);
-		rest(0.005);
+		pause_ms(5);
 		if ((ended = redial(p, listener, &connected)) != 0)
 			break;
 		if (listener != -1)
@@ -689,7 +662,7 @@ send_until_stuck(int fd, uint64_t n)
 			break;
 		n -= (uint64_t)sent;
 	}
-	rest(0.3);
+	pause_ms(300);
 }
 
 static void
@@ -700,10 +673,10 @@ run_fill(void)
 
 	for (end = END_A; end < ENDS; end++) {
 		if ((fd = dial(pairs[0].port[end], PATIENCE)) == -1)
-			die("connect");
+			fail("connect");
 		send_until_stuck(fd, FILL_BYTES);
 		close(fd);
-		rest(0.1);
+		pause_ms(100);
 	}
 	printf("bytes=%d", ENDS * FILL_BYTES);
 	print_usage(&before);
@@ -716,9 +689,9 @@ run_idle(double seconds, int orphan)
 
 	if (orphan)
 		close(pairs[0].fd[END_B]);
-	rest(0.5);
+	pause_ms(500);
 	before = usage_now();
-	rest(seconds);
+	pause_ms((long)(seconds * 1000));
 	printf("seconds=%.3f", seconds);
 	print_usage(&before);
 }
@@ -756,14 +729,14 @@ run_bare(const char *const ports[ENDS])
 		    sizeof on) == -1 ||
 		    bind(listener[end], (struct sockaddr *)&sin,
 		    sizeof sin) == -1 || listen(listener[end], 1) == -1)
-			die("listen");
+			fail("listen");
 	}
 	for (end = END_A; end < ENDS; end++)
 		if ((fd[end] = with_nodelay(accept(listener[end], NULL,
 		    NULL))) == -1)
-			die("accept");
+			fail("accept");
 	if ((child = fork()) == -1)
-		die("fork");
+		fail("fork");
 	from = child == 0 ? END_B : END_A;
 	alarm(RUN_MAX);
 	while ((n = recv(fd[from], buffer, sizeof buffer, 0)) > 0)
@@ -829,6 +802,7 @@ main(int argc, char *argv[])
 	struct sigaction action;
 	int i;
 
+	failure_ends = child_end;
 	memset(&action, 0, sizeof action);
 	action.sa_handler = on_signal;
 	sigaction(SIGALRM, &action, NULL);
@@ -854,7 +828,7 @@ main(int argc, char *argv[])
 	/* A relay must know both clients before it is of any use. */
 	for (i = 0; i < npairs && strcmp(argv[1], "fill") != 0; i++)
 		pair_connect(&pairs[i]);
-	rest(0.03 + 0.001 * npairs);
+	pause_ms(30 + npairs);
 	if (run(argv[1], strtod(argv[2], NULL)) == -1) {
 		fprintf(stderr, "load: no such mode: %s\n", argv[1]);
 		return 2;

@@ -1,7 +1,6 @@
 /*
  * tcp.h: what the helpers share that dial a bridge and send to it: peer.c,
- * numbered.c, restarts.c.  load.c has its own, for a failure of it has to end
- * a second process.
+ * numbered.c, restarts.c and load.c; witness.c has its messages from here.
  *
  * Each defines HELPER, its name in messages, before it includes this.  A call
  * that fails ends the helper with status 1, what was typed wrong with 2.
@@ -30,10 +29,15 @@ struct task {
 	int (*run)(char **);
 };
 
+/* What else has to end when a helper fails; NULL is nothing. */
+static void (*failure_ends)(void);
+
 static inline void
 fail(const char *what)
 {
 	fprintf(stderr, HELPER ": %s: %s\n", what, strerror(errno));
+	if (failure_ends != NULL)
+		failure_ends();
 	exit(1);
 }
 
