@@ -91,14 +91,18 @@ log_state(const char *line)
 static void
 log_lost_before(const char *line, struct promises *m)
 {
-	int t;
+	struct tale *t;
 
 	if (W.log_faults == 0 && m->unsure == 0 &&
 	    m->dropped_told != m->dropped)
 		violate("%" PRIu64 " dropped bytes were not told before: %s",
 		    m->dropped - m->dropped_told, line);
-	for (t = TALE_OVERFLOW; t <= TALE_SESSION; t++)
-		m->tales[t].t_early = NEVER;
+	for (t = m->tales; t <= &m->tales[TALE_SESSION]; t++) {
+		t->t_early = NEVER;
+		/* A bit early, it is not the line that was due next. */
+		if (t->t_line == turn_time())
+			t->t_line -= TOLERANCE;
+	}
 }
 
 /* "In held the bytes that wait for it and are sent to it at once." */
