@@ -325,7 +325,7 @@ test_more_newcomers_than_there_are_places_lose_nothing()
 	need_peer || return 0
 	for s in A B; do
 		face "$s"
-		held_back_start || return
+		held_back_start -v || return
 		"$PEER" burst "$(port "$side")" 30 3000 >"$work/sent"
 		client_open "$other" || return
 		cat "$work/old" "$work/sent" >"$work/all"

@@ -57,7 +57,7 @@ test_a_thousand_quick_clients_lose_nothing_in_order()
 	need_peer || return 0
 	for s in A B; do
 		face "$s"
-		bridge_start
+		bridge_start -v
 		client_open "$other" || return
 		"$PEER" burst "$(port "$side")" 1000 100 >"$work/sent"
 		client_hears_file "$other" "$work/sent"
@@ -85,7 +85,7 @@ test_clients_waiting_in_the_backlog_lose_nothing()
 	need_peer || return 0
 	for s in A B; do
 		face "$s"
-		bridge_start
+		bridge_start -v
 		client_open "$other" && client_open "$side" || return
 		client_say "$side" 'before'
 		client_hears "$other" 'before'

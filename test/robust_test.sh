@@ -349,7 +349,7 @@ test_a_stream_survives_the_deaths_of_its_readers()
 {
 	for s in A B; do
 		face "$s"
-		bridge_start
+		bridge_start -v
 		bridge_busy=yes
 		client_open "$side" || return
 		client_feed "$side" /dev/zero
@@ -366,7 +366,7 @@ test_a_stream_survives_the_deaths_of_its_readers()
 test_reconnects_cost_no_descriptors()
 {
 	need_peer && need_proc || return 0
-	bridge_start
+	bridge_start -v
 	"$PEER" burst "$port_A" 10 100 >/dev/null
 	wait_count 10 'event=disconnect side=A'
 	before=$(descriptors)
