@@ -181,24 +181,28 @@ log_gets()
 	done
 }
 
+# log_look PATTERN: sets $looked to how many lines match.
+log_look()
+{
+	if [ -n "$WITNESS" ]; then
+		look count "$log" "$1"
+	else
+		looked=$(grep -c -e "$1" "$log")
+	fi
+}
+
 # log_count PATTERN: prints how many lines match.
 log_count()
 {
-	if [ -n "$WITNESS" ]; then
-		look count "$log" "$1" && print_line "$looked"
-	else
-		grep -c -e "$1" "$log"
-	fi
+	log_look "$1"
+	print_line "$looked"
 }
 
 # log_has N PATTERN: tells whether at least N lines match.
 log_has()
 {
-	if [ -n "$WITNESS" ]; then
-		look count "$log" "$2" && [ "$looked" -ge "$1" ]
-	else
-		[ "$(log_count "$2")" -ge "$1" ]
-	fi
+	log_look "$2"
+	[ "$looked" -ge "$1" ]
 }
 
 # log_value KEY PATTERN: prints KEY of the last line that matches, unquoted.

@@ -196,12 +196,10 @@ log_leaving(const char *line, int s)
 {
 	struct tconn *c = log_client(line, s);
 	struct grave g = client_facts(c);
-	uint64_t most = least(c->in_most, c->in_arr);
+	uint64_t most = least(least(c->in_most, c->in_arr), c->told_arrived);
 
-	if (c->told_arrived < most)
-		most = c->must_known && c->told_arrived < c->in_must ?
-		    c->in_must : c->told_arrived;
-
+	if (c->must_known && most < c->in_must)
+		most = c->in_must;
 	COUNT(l_leaving);
 	if (!log_reason(line, &g.why))
 		violate("that is not the reason: %s", line);

@@ -163,14 +163,24 @@ write_all(int fd, const char *bytes, size_t length)
 	}
 }
 
+/* The task of that name; NULL if there is none. */
+static inline const struct task *
+task_find(const struct task *task, size_t count, const char *name)
+{
+	for (; count > 0; task++, count--)
+		if (strcmp(name, task->name) == 0)
+			return task;
+	return NULL;
+}
+
 /* Does what the first argument names; returns the status of the helper. */
 static inline int
 task_run(const struct task *task, size_t count, int argc, char **argv)
 {
-	for (; argc > 1 && count > 0; task++, count--)
-		if (strcmp(argv[1], task->name) == 0 &&
-		    argc - 2 >= task->least)
-			return task->run(argv + 2);
+	if (argc > 1)
+		task = task_find(task, count, argv[1]);
+	if (argc > 1 && task != NULL && argc - 2 >= task->least)
+		return task->run(argv + 2);
 	fprintf(stderr, HELPER ": the head of " HELPER ".c tells its usage\n");
 	return 2;
 }

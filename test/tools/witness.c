@@ -316,18 +316,17 @@ int
 main(void)
 {
 	char *question = NULL, *word[WORDS];
-	size_t size = 0, i;
+	const struct task *task;
+	size_t size = 0;
 	int count;
 
 	while (getline(&question, &size, stdin) > 0) {
 		count = words_find(question, word);
-		for (i = 0; i < sizeof(tasks) / sizeof(tasks[0]); i++)
-			if (count > 0 && strcmp(word[0], tasks[i].name) == 0)
-				break;
-		if (i == sizeof(tasks) / sizeof(tasks[0]) ||
-		    count != 1 + tasks[i].least)
+		task = task_find(tasks, sizeof(tasks) / sizeof(tasks[0]),
+		    count > 0 ? word[0] : "");
+		if (task == NULL || count != 1 + task->least)
 			refuse("not a question", question);
-		tasks[i].run(word + 1);
+		task->run(word + 1);
 		if (fflush(stdout) == EOF)
 			fail("answer");
 	}
